@@ -23,7 +23,9 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 class Abortable(Protocol):
     """As much of `grpc.aio.ServicerContext` as the boundary needs."""
 
-    async def abort(self, code: grpc.StatusCode, details: str = ..., trailing_metadata: Any = ...) -> NoReturn: ...
+    async def abort(self, code: grpc.StatusCode, details: str = ..., trailing_metadata: Metadata = ...) -> NoReturn:
+        """End the call with this status, by raising."""
+        ...
 
 
 async def refuse(context: Abortable, error: HeadraceError, request_id: str = "") -> NoReturn:

@@ -17,13 +17,13 @@ class Reason(StrEnum):
     TOKEN_MISSING = "TOKEN_MISSING"  # noqa: S105 - a reason's name, no secret
     TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105 - a reason's name, no secret
     TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105 - a reason's name, no secret
+    KEYS_UNAVAILABLE = "KEYS_UNAVAILABLE"
     NOT_GRANTED = "NOT_GRANTED"
     MODEL_UNKNOWN = "MODEL_UNKNOWN"
     VERSION_UNKNOWN = "VERSION_UNKNOWN"
     MODEL_NOT_READY = "MODEL_NOT_READY"
     REQUEST_MALFORMED = "REQUEST_MALFORMED"
     SHARED_MEMORY_REFUSED = "SHARED_MEMORY_REFUSED"
-    RATE_LIMITED = "RATE_LIMITED"
     OVERLOADED = "OVERLOADED"
     TOO_LARGE = "TOO_LARGE"
     DEADLINE = "DEADLINE"
@@ -38,7 +38,7 @@ class HeadraceError(Exception):
     server's, passed on; `details` are then its `google.rpc.Status` bytes, if it sent any.
     """
 
-    def __init__(  # noqa: PLR0913 - the fields of one value, all but three by keyword
+    def __init__(
         self,
         status: grpc.StatusCode,
         reason: Reason | None,

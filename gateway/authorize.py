@@ -1,0 +1,126 @@
+"""May they: from a `Caller` and a model to a `Permit`. Law: no permit without a grant; default is no.
+
+Nothing but `authorize` makes a `Permit`, and `gateway.forward` takes nothing else, so a call that was not authorised
+cannot be forwarded by mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import grpc
+
+from gateway.call import Call
+from gateway.caller import Caller
+from gateway.rpcs import Action
+from protos.errors import HeadraceError, Reason
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Whom it is for (issuer and claims, all of which must match), which models, which actions.
+
+    A model or claim value may end in `*`. A claim that is a list, or a string of words, matches by member.
+    """
+
+    issuer: str
+    claims: Mapping[str, str]
+    models: tuple[str, ...]
+    actions: frozenset[Action]
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """One call's outcome: this caller may do this with this model."""
+
+    caller: Caller
+    model: str
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """A set of model names: some by name, some by how they begin."""
+
+    exact: frozenset[str]
+    prefixes: tuple[str, ...]
+
+    def __contains__(self, model: str) -> bool:
+        return model in self.exact or model.startswith(self.prefixes)
+
+
+class Authorizer:
+    """Decides by the grants; what a caller's claims are worth is worked out once per caller."""
+
+    def __init__(self, grants: Iterable[Grant]) -> None:
+        self._grants = tuple(grants)
+        self._rights: WeakKeyDictionary[Caller, Mapping[Action, Names]] = WeakKeyDictionary()
+
+    def authorize(self, caller: Caller, call: Call, action: Action) -> Permit:
+        """The permit for what the call asks.
+
+        Raises HeadraceError: NOT_GRANTED, in the same words for models that do not exist; SHARED_MEMORY_REFUSED
+        where a tensor is in shared memory, which takes a grant to manage the model.
+        """
+        if call.model not in self.granted(caller, action):
+            raise not_granted(caller, action, call.model)
+        if call.shared_memory and call.model not in self.granted(caller, Action.MANAGE):
+            raise HeadraceError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                Reason.SHARED_MEMORY_REFUSED,
+                "shared memory takes a grant to manage the model; send the tensors in the request",
+            )
+        return Permit(caller, call.model, action)
+
+    def granted(self, caller: Caller, action: Action) -> Names:
+        """The models with which the caller may do this."""
+        rights = self._rights.get(caller)
+        if rights is None:
+            rights = self._rights[caller] = rights_of(caller, self._grants)
+        return rights[action]
+
+
+def not_granted(caller: Caller, action: Action, model: str = "") -> HeadraceError:
+    """The answer to a caller without a grant; it does not tell whether the model exists."""
+    return HeadraceError(
+        grpc.StatusCode.PERMISSION_DENIED,
+        Reason.NOT_GRANTED,
+        f"you have no grant to {action} this model" if model else f"you have no grant to {action} any model",
+        private=f"{caller.name} {action} {model!r}",
+    )
+
+
+def rights_of(caller: Caller, grants: Iterable[Grant]) -> Mapping[Action, Names]:
+    """The union of the grants that match the caller."""
+    patterns: dict[Action, set[str]] = {action: set() for action in Action}
+    for grant in grants:
+        if matches(grant, caller):
+            for action in grant.actions:
+                patterns[action].update(grant.models)
+    return {action: _names(models) for action, models in patterns.items()}
+
+
+def matches(grant: Grant, caller: Caller) -> bool:
+    """Whether the grant is for this caller."""
+    return grant.issuer == caller.issuer and all(
+        _claim_matches(caller.claims.get(name), wanted) for name, wanted in grant.claims.items()
+    )
+
+
+def _claim_matches(claim: object, wanted: str) -> bool:
+    if isinstance(claim, str):
+        members = [claim, *claim.split()]
+    elif isinstance(claim, list):
+        members = [member for member in claim if isinstance(member, str)]
+    else:
+        return False
+    if wanted.endswith("*"):
+        return any(member.startswith(wanted[:-1]) for member in members)
+    return wanted in members
+
+
+def _names(patterns: set[str]) -> Names:
+    prefixes = tuple(sorted(pattern[:-1] for pattern in patterns if pattern.endswith("*")))
+    return Names(frozenset(pattern for pattern in patterns if not pattern.endswith("*")), prefixes)

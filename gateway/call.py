@@ -1,0 +1,95 @@
+"""What a message asks for.
+
+Law: `read_call` raises nothing but REQUEST_MALFORMED, and reads what the worker will read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+
+from gateway.rpcs import Rpc
+from gateway.wire import LENGTH, Field, Malformed, fields
+from mesh.catalog import well_formed_version
+from protos.errors import HeadraceError, Reason
+
+_INPUTS, _OUTPUTS = 5, 6  # ModelInferRequest
+_PARAMETERS = {_INPUTS: 4, _OUTPUTS: 2}  # InferInputTensor.parameters, InferRequestedOutputTensor.parameters
+_SHARED_MEMORY = b"shared_memory_"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One message: the RPC, its bytes, and the few fields the gateway decides by.
+
+    `model`, `version` and `id` are empty where the message names none. `version_field` is where the version stands in
+    `body`. `shared_memory` says whether a tensor is to be read from, or written to, memory of the worker's machine.
+    """
+
+    rpc: Rpc
+    body: bytes
+    model: str
+    version: str
+    id: str
+    version_field: Field | None
+    shared_memory: bool
+
+
+def read_call(rpc: Rpc, body: bytes) -> Call:
+    """The call that `body` makes. Raises HeadraceError REQUEST_MALFORMED."""
+    try:
+        return _read(rpc, body)
+    except Malformed as error:
+        raise malformed(f"the message cannot be read: {error}") from None
+
+
+def malformed(public: str) -> HeadraceError:
+    """The answer to what cannot be read."""
+    return HeadraceError(grpc.StatusCode.INVALID_ARGUMENT, Reason.REQUEST_MALFORMED, public)
+
+
+def _read(rpc: Rpc, body: bytes) -> Call:
+    strings: dict[int, str] = {}
+    version_field: Field | None = None
+    shared_memory = False
+    wanted = (rpc.model, rpc.version, rpc.id)
+    infers = rpc.id != 0
+    for field in fields(body):
+        number = field.number
+        if number in wanted:
+            strings[number] = _string(body, field, repeated=number in strings)
+            if number == rpc.version:
+                version_field = field
+        elif infers and number in _PARAMETERS and not shared_memory:
+            shared_memory = _names_shared_memory(body, field)
+    version = strings.get(rpc.version, "")
+    if version and not well_formed_version(version):
+        raise Malformed("model_version is neither a positive integer nor an alias")
+    return Call(rpc, body, strings.get(rpc.model, ""), version, strings.get(rpc.id, ""), version_field, shared_memory)
+
+
+def _string(body: bytes, field: Field, *, repeated: bool) -> str:
+    if repeated:
+        raise Malformed(f"field {field.number} occurs twice")
+    if field.wire_type != LENGTH:
+        raise Malformed(f"field {field.number} is no string")
+    try:
+        return body[field.value : field.end].decode()
+    except UnicodeDecodeError:
+        raise Malformed(f"field {field.number} is no UTF-8") from None
+
+
+def _names_shared_memory(body: bytes, tensor: Field) -> bool:
+    """Whether one of the tensor's parameters has a key that begins with `shared_memory_`."""
+    if tensor.wire_type != LENGTH:
+        raise Malformed(f"field {tensor.number} is no tensor")
+    if body.find(_SHARED_MEMORY, tensor.value, tensor.end) < 0:  # the usual case, at the speed of memchr
+        return False
+    return any(
+        body.startswith(_SHARED_MEMORY, key.value, key.end)
+        for parameter in fields(body, tensor.value, tensor.end)
+        if parameter.number == _PARAMETERS[tensor.number] and parameter.wire_type == LENGTH
+        for key in fields(body, parameter.value, parameter.end)
+        if key.number == 1 and key.wire_type == LENGTH
+    )

@@ -1,0 +1,83 @@
+"""Where to: from a permitted call to a `Route`. Law: a pure function; the luck of the draw is passed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+
+from gateway.authorize import Permit
+from gateway.call import Call
+from gateway.wire import replace, string_field
+from mesh.catalog import Catalog, Model
+from protos.errors import HeadraceError, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The model and version whose copies shall answer, and the message as they shall read it.
+
+    `pinned` says whether the version was named, by the caller or (where versions share their copies) by us, and so
+    travels as `x-model-version`; otherwise the mesh is free to draw.
+    """
+
+    model: Model
+    version: str
+    pinned: bool
+    body: bytes
+
+
+def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
+    """The route of a permitted call; `draw` in [0, 1) decides among the weights where no version is pinned.
+
+    Raises HeadraceError: MODEL_UNKNOWN, VERSION_UNKNOWN, TOO_LARGE.
+    """
+    model = find(catalog, permit.model)
+    if len(call.body) > model.max_request:
+        raise HeadraceError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            Reason.TOO_LARGE,
+            f"the request has {len(call.body)} bytes; {model.name} takes at most {model.max_request}",
+        )
+    if call.version:
+        return _pin(call, model, resolve(model, call.version))
+    version = drawn(model, draw)
+    if call.rpc.version and model.shares_copies(version):
+        return _pin(call, model, version)
+    return Route(model, version, pinned=False, body=call.body)
+
+
+def find(catalog: Catalog, name: str) -> Model:
+    """The model of that name. Raises HeadraceError MODEL_UNKNOWN."""
+    model = catalog.get(name)
+    if model is None:
+        raise HeadraceError(grpc.StatusCode.NOT_FOUND, Reason.MODEL_UNKNOWN, f"there is no model {name!r}")
+    return model
+
+
+def resolve(model: Model, asked: str) -> str:
+    """The version that the caller's version or alias names. Raises HeadraceError VERSION_UNKNOWN."""
+    version = model.resolve(asked)
+    if version is None:
+        raise HeadraceError(
+            grpc.StatusCode.NOT_FOUND, Reason.VERSION_UNKNOWN, f"{model.name} has no version or alias {asked!r}"
+        )
+    return version
+
+
+def drawn(model: Model, draw: float) -> str:
+    """The version that `draw` in [0, 1) falls on by the model's weights."""
+    point = draw * 100
+    for version, weight in model.weights:
+        point -= weight
+        if point < 0:
+            return version
+    return model.weights[-1][0]
+
+
+def _pin(call: Call, model: Model, version: str) -> Route:
+    """The route to that version; the message is edited only if it did not already name it."""
+    if call.version == version:
+        return Route(model, version, pinned=True, body=call.body)
+    body = replace(call.body, call.version_field, string_field(call.rpc.version, version))
+    return Route(model, version, pinned=True, body=body)

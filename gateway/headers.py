@@ -1,0 +1,65 @@
+"""Metadata on its way. Law: what the mesh and workers decide by is written here and never taken from a caller.
+
+A caller's key that any proxy could read as one of ours (other case, `_` for `-`) is dropped, as are hop-by-hop keys
+and, unless the model asks for it, the token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.authorize import Permit
+from gateway.choose import Route
+from protos.tracing import CONTEXT_KEYS
+
+Pairs = Iterable[tuple[str, str | bytes]]
+
+MODEL_NAME: Final = "x-model-name"
+MODEL_VERSION: Final = "x-model-version"
+CALLER: Final = "x-caller"
+REQUEST_ID: Final = "x-request-id"
+SEQUENCE_ID: Final = "x-sequence-id"
+
+_OURS: Final = CONTEXT_KEYS | {MODEL_NAME, MODEL_VERSION, CALLER, REQUEST_ID, SEQUENCE_ID}
+_HOP: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "content-type",
+        "date",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "server",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    }
+)
+_HOP_PREFIXES: Final = (":", "grpc-", "x-envoy-", "x-forwarded-", "x-istio-", "x-headrace-")
+
+
+def to_worker(received: Pairs, permit: Permit, route: Route, request_id: str) -> list[tuple[str, str | bytes]]:
+    """What a worker gets, but for the trace context: the caller's own metadata, and then our words."""
+    kept = [(key, value) for key, value in received if _passes(key, token=route.model.forward_token)]
+    kept.append((MODEL_NAME, route.model.name))
+    if route.pinned:
+        kept.append((MODEL_VERSION, route.version))
+    kept.append((CALLER, permit.caller.name))
+    kept.append((REQUEST_ID, request_id))
+    return kept
+
+
+def to_caller(received: Pairs) -> tuple[tuple[str, str | bytes], ...]:
+    """What of a worker's response metadata the caller gets."""
+    return tuple((key, value) for key, value in received if _passes(key, token=False))
+
+
+def _passes(key: str, *, token: bool) -> bool:
+    plain = key.lower().replace("_", "-")
+    if plain == "authorization":
+        return token and key == "authorization"
+    return plain not in _OURS and plain not in _HOP and not plain.startswith(_HOP_PREFIXES)

@@ -1,0 +1,78 @@
+"""The RPCs of `inference.GRPCInferenceService` and what each one asks for.
+
+Law: all that differs by RPC is told here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+SERVICE: Final = "inference.GRPCInferenceService"
+
+
+class Action(StrEnum):
+    """What a grant can allow."""
+
+    INFER = "infer"
+    INSPECT = "inspect"
+    MANAGE = "manage"
+
+
+Way = Literal["local", "forward", "stream", "gather", "everywhere"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """One RPC.
+
+    `way` is how it is answered: by the gateway itself (`local`), by one copy (`forward`, or message by message:
+    `stream`), by a copy of every service with the answers merged (`gather`), or by every service of one model or of
+    all that the caller may manage (`everywhere`). `model`, `version` and `id` are the numbers of the request's fields
+    that hold these, 0 where it has none. `action` is None where no token is needed.
+    """
+
+    name: str
+    way: Way
+    action: Action | None
+    model: int = 0
+    version: int = 0
+    id: int = 0
+
+    @property
+    def path(self) -> str:
+        """The HTTP/2 `:path`."""
+        return f"/{SERVICE}/{self.name}"
+
+    @property
+    def full_name(self) -> str:
+        """`rpc.method` as OpenTelemetry spells it."""
+        return f"{SERVICE}/{self.name}"
+
+
+_ALL = (
+    Rpc("ServerLive", "local", None),
+    Rpc("ServerReady", "local", None),
+    Rpc("ServerMetadata", "local", Action.INSPECT),
+    Rpc("ModelReady", "forward", Action.INSPECT, model=1, version=2),
+    Rpc("ModelMetadata", "forward", Action.INSPECT, model=1, version=2),
+    Rpc("ModelConfig", "forward", Action.INSPECT, model=1, version=2),
+    Rpc("ModelStatistics", "gather", Action.INSPECT, model=1, version=2),
+    Rpc("RepositoryIndex", "gather", Action.INSPECT),
+    Rpc("ModelInfer", "forward", Action.INFER, model=1, version=2, id=3),
+    Rpc("ModelStreamInfer", "stream", Action.INFER, model=1, version=2, id=3),
+    Rpc("RepositoryModelLoad", "everywhere", Action.MANAGE, model=2),
+    Rpc("RepositoryModelUnload", "everywhere", Action.MANAGE, model=2),
+    Rpc("TraceSetting", "everywhere", Action.MANAGE, model=2),
+    Rpc("LogSettings", "everywhere", Action.MANAGE),
+    Rpc("SystemSharedMemoryStatus", "everywhere", Action.MANAGE),
+    Rpc("SystemSharedMemoryRegister", "everywhere", Action.MANAGE),
+    Rpc("SystemSharedMemoryUnregister", "everywhere", Action.MANAGE),
+    Rpc("CudaSharedMemoryStatus", "everywhere", Action.MANAGE),
+    Rpc("CudaSharedMemoryRegister", "everywhere", Action.MANAGE),
+    Rpc("CudaSharedMemoryUnregister", "everywhere", Action.MANAGE),
+)
+
+RPCS: Final[Mapping[str, Rpc]] = {rpc.path: rpc for rpc in _ALL}

@@ -1,0 +1,107 @@
+"""Protobuf read by its tags alone. Law: contents of fields are skipped, never decoded, and only `Malformed` is raised.
+
+What is read here is what the worker will read: every top-level field is walked, since the last occurrence of a field
+wins; encodings on which parsers disagree (groups, tags over 32 bits, tag or length varints over five bytes) are
+malformed. Format: https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+VARINT: Final = 0
+FIXED64: Final = 1
+LENGTH: Final = 2
+FIXED32: Final = 5
+_FIXED: Final = {FIXED64: 8, FIXED32: 4}
+
+
+class Malformed(Exception):  # noqa: N818 - the word the design uses for it
+    """The bytes are no protobuf message that every parser reads alike."""
+
+
+class Field(NamedTuple):
+    """One occurrence of a field: `body[start:end]` is all of it, `body[value:end]` its value without the length."""
+
+    number: int
+    wire_type: int
+    start: int
+    value: int
+    end: int
+
+
+def fields(body: bytes, start: int = 0, end: int | None = None) -> Iterator[Field]:
+    """Every field of the message in `body[start:end]`, in order of appearance. Raises Malformed."""
+    position = start
+    stop = len(body) if end is None else end
+    while position < stop:
+        begin = position
+        tag = body[position]
+        position += 1
+        if tag > 0x7F:
+            tag, position = _varint32(body, begin, stop)
+        number, wire_type = tag >> 3, tag & 7
+        if number == 0:
+            raise Malformed("field number 0")
+        if wire_type == LENGTH:
+            length, value = _varint32(body, position, stop)
+            position = value + length
+        else:
+            value = position
+            position = _skip(body, position, stop, wire_type)
+        if position > stop:
+            raise Malformed("a length reaches past the end")
+        yield Field(number, wire_type, begin, value, position)
+
+
+def _skip(body: bytes, position: int, stop: int, wire_type: int) -> int:
+    """Where the value without a length that starts at `position` ends."""
+    if wire_type in _FIXED:
+        return position + _FIXED[wire_type]
+    if wire_type != VARINT:
+        raise Malformed(f"wire type {wire_type}")
+    for last in range(position, min(position + 10, stop)):
+        if body[last] < 0x80:
+            return last + 1
+    raise Malformed("a varint without an end")
+
+
+def _varint32(body: bytes, position: int, stop: int) -> tuple[int, int]:
+    """The tag or length at `position`, and where it ends."""
+    value = 0
+    for shift in range(0, 35, 7):
+        if position >= stop:
+            raise Malformed("cut short")
+        byte = body[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value > 0xFFFFFFFF:
+                break
+            return value, position
+    raise Malformed("a tag or length over 32 bits")
+
+
+def varint(value: int) -> bytes:
+    """The shortest encoding of a non-negative integer."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def string_field(number: int, value: str) -> bytes:
+    """A whole string field: tag, length, UTF-8."""
+    data = value.encode()
+    return varint(number << 3 | LENGTH) + varint(len(data)) + data
+
+
+def replace(body: bytes, old: Field | None, new: bytes) -> bytes:
+    """The message with one field's bytes exchanged, or, where there was none, with the new ones at the end."""
+    if old is None:
+        return body + new
+    view = memoryview(body)
+    return b"".join((view[: old.start], new, view[old.end :]))

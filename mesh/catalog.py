@@ -1,0 +1,124 @@
+"""The catalog: which models exist, in which versions, and by what name the mesh knows them.
+
+Law: the one place that knows models. Everything else asks the catalog.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from ipaddress import ip_address
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from protos.units import Address, Duration, Size
+
+
+class Frozen(BaseModel):
+    """A piece of configuration: read once, never changed, and with no key that nothing reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,126}")
+_VERSION = re.compile(r"[1-9][0-9]{0,18}")
+_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
+_ASKED = re.compile(f"{_VERSION.pattern}|{_ALIAS.pattern}")
+
+RetryOn = Literal["unavailable", "reset", "refused-stream", "connect-failure", "resource-exhausted", "cancelled"]
+
+
+def well_formed_version(asked: str) -> bool:
+    """Whether a caller's `model_version` could name a version (a positive integer) or an alias at all."""
+    return _ASKED.fullmatch(asked) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only mean this machine."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _named(pattern: re.Pattern[str], what: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if pattern.fullmatch(value) is None:
+            raise ValueError(f"{value!r} is no {what}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _percent(value: object) -> float:
+    match = re.fullmatch(r"(\d{1,3})%", value) if isinstance(value, str) else None
+    if match is None or not 0 < int(match[1]) <= 100:
+        raise ValueError(f"{value!r} is no share, as in 20%")
+    return int(match[1]) / 100
+
+
+ModelName = Annotated[str, _named(_MODEL_NAME, "model name (letters, digits, '.', '_' and '-')")]
+VersionName = Annotated[str, _named(_VERSION, "version (a positive integer, in quotes)")]
+AliasName = Annotated[str, _named(_ALIAS, "alias (a letter, then letters, digits, '.', '_' and '-')")]
+
+
+class Retries(Frozen):
+    """How often a failed infer or inspect call is tried again, and for which failures."""
+
+    attempts: int = Field(default=2, ge=0, le=4)
+    on: tuple[RetryOn, ...] = ("unavailable", "reset", "refused-stream", "connect-failure")
+    budget: Annotated[float, BeforeValidator(_percent)] = 0.2
+
+
+class Model(Frozen):
+    """One model as callers know it.
+
+    `host` is what the mesh knows its service by; `versions` gives each version the workload labels of its copies (no
+    labels: the versions share their copies); `traffic` the weights, adding up to 100, of calls that pin no version.
+    """
+
+    name: ModelName
+    host: Address
+    versions: dict[VersionName, dict[str, str]] = Field(min_length=1)
+    aliases: dict[AliasName, VersionName] = {}
+    traffic: dict[VersionName, Annotated[int, Field(ge=0, le=100)]] = {}
+    timeout: Duration = 30.0
+    max_request: Size = 64 * 1024**2
+    retries: Retries = Retries()
+    forward_token: bool = False
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        for alias, version in self.aliases.items():
+            if version not in self.versions:
+                raise ValueError(f"alias {alias} names version {version}, which is not among the versions")
+        for version in self.traffic:
+            if version not in self.versions:
+                raise ValueError(f"traffic names version {version}, which is not among the versions")
+        if self.traffic and sum(self.traffic.values()) != 100:
+            raise ValueError(f"traffic adds up to {sum(self.traffic.values())}, not 100")
+        if not self.traffic and len(self.versions) > 1:
+            raise ValueError("several versions need traffic: how the calls that pin none are shared among them")
+        if self.timeout <= 0:
+            raise ValueError("timeout must be more than nothing")
+        return self
+
+    @cached_property
+    def weights(self) -> tuple[tuple[str, int], ...]:
+        """(version, weight) of the versions that unpinned calls reach; the weights add up to 100."""
+        if not self.traffic:
+            return ((next(iter(self.versions)), 100),)
+        return tuple((version, weight) for version, weight in self.traffic.items() if weight)
+
+    def resolve(self, asked: str) -> str | None:
+        """The version that a version or alias names, or None."""
+        return asked if asked in self.versions else self.aliases.get(asked)
+
+    def shares_copies(self, version: str) -> bool:
+        """Whether the version has no copies of its own, so that a call must name it to reach it."""
+        return not self.versions[version]
+
+
+Catalog = Mapping[str, Model]
