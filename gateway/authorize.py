@@ -58,12 +58,13 @@ class Authorizer:
         self._grants = tuple(grants)
         self._rights: WeakKeyDictionary[Caller, Mapping[Action, Names]] = WeakKeyDictionary()
 
-    def authorize(self, caller: Caller, call: Call, action: Action) -> Permit:
+    def authorize(self, caller: Caller, call: Call) -> Permit:
         """The permit for what the call asks.
 
         Raises HeadraceError: NOT_GRANTED, in the same words for models that do not exist; SHARED_MEMORY_REFUSED
         where a tensor is in shared memory, which takes a grant to manage the model.
         """
+        action = call.rpc.action
         if call.model not in self.granted(caller, action):
             raise not_granted(caller, action, call.model)
         if call.shared_memory and call.model not in self.granted(caller, Action.MANAGE):
@@ -73,6 +74,11 @@ class Authorizer:
                 "shared memory takes a grant to manage the model; send the tensors in the request",
             )
         return Permit(caller, call.model, action)
+
+    def permits(self, caller: Caller, action: Action, models: Iterable[str]) -> tuple[Permit, ...]:
+        """A permit for each of the models with which the caller may do this."""
+        granted = self.granted(caller, action)
+        return tuple(Permit(caller, model, action) for model in models if model in granted)
 
     def granted(self, caller: Caller, action: Action) -> Names:
         """The models with which the caller may do this."""

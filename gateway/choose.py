@@ -40,11 +40,19 @@ def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
             f"the request has {len(call.body)} bytes; {model.name} takes at most {model.max_request}",
         )
     if call.version:
-        return _pin(call, model, resolve(model, call.version))
+        return pin(call, model, resolve(model, call.version))
     version = drawn(model, draw)
     if call.rpc.version and model.shares_copies(version):
-        return _pin(call, model, version)
+        return pin(call, model, version)
     return Route(model, version, pinned=False, body=call.body)
+
+
+def pin(call: Call, model: Model, version: str) -> Route:
+    """The route to that version; the message is edited only if it did not already name it."""
+    if call.version == version:
+        return Route(model, version, pinned=True, body=call.body)
+    body = replace(call.body, call.version_field, string_field(call.rpc.version, version))
+    return Route(model, version, pinned=True, body=body)
 
 
 def find(catalog: Catalog, name: str) -> Model:
@@ -73,11 +81,3 @@ def drawn(model: Model, draw: float) -> str:
         if point < 0:
             return version
     return model.weights[-1][0]
-
-
-def _pin(call: Call, model: Model, version: str) -> Route:
-    """The route to that version; the message is edited only if it did not already name it."""
-    if call.version == version:
-        return Route(model, version, pinned=True, body=call.body)
-    body = replace(call.body, call.version_field, string_field(call.rpc.version, version))
-    return Route(model, version, pinned=True, body=body)

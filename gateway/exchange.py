@@ -1,24 +1,29 @@
-"""One RPC at the caller's socket. Law: the only view that the steps of a call have of gRPC's server and of the clock."""
+"""One RPC at the caller's socket. Law: of gRPC's server and of the clock, the steps of a call see nothing else."""
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
 import grpc.aio
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
+from gateway.answer import Answer
 from gateway.call import Call, malformed
 from gateway.caller import Caller
-from gateway.forward import Answer
+from gateway.choose import Route
 from gateway.headers import to_caller
 from gateway.rpcs import Rpc
+from gateway.wire import LENGTH, Malformed, fields
 from protos import tracing
 from protos.errors import HeadraceError
 
 Context = grpc.aio.ServicerContext[Any, Any]  # requests and responses are bytes; gRPC's types cannot say so
+
+_SERVED_VERSION = 2  # ModelInferResponse.model_version
 
 
 class Exchange:
@@ -27,26 +32,19 @@ class Exchange:
     `clock` is monotonic, in seconds.
     """
 
-    __slots__ = ("_clock", "_context", "_started", "metadata", "request_id", "rpc", "span", "tracer")
+    __slots__ = ("_clock", "_context", "_span", "_started", "_tracer", "metadata", "request_id", "rpc")
 
     def __init__(self, rpc: Rpc, context: Context, tracer: Tracer, clock: Callable[[], float]) -> None:
         self.rpc = rpc
         self.metadata: tuple[tuple[str, str | bytes], ...] = tuple(context.invocation_metadata() or ())
         self.request_id = secrets.token_hex(16)
-        self.tracer = tracer
-        self.span = tracer.start_span(rpc.full_name, tracing.extract(self.metadata), SpanKind.SERVER)
         self._context = context
         self._clock = clock
         self._started = clock()
-        if self.span.is_recording():
-            self.span.set_attributes(
-                {
-                    tracing.RPC_SYSTEM: "grpc",
-                    tracing.RPC_METHOD: rpc.full_name,
-                    tracing.REQUEST_ID: self.request_id,
-                    tracing.LANE: "python",
-                }
-            )
+        self._tracer = tracer
+        self._span = tracer.start_span(rpc.full_name, tracing.extract(self.metadata), SpanKind.SERVER)
+        if self._span.is_recording():
+            self._span.set_attributes(_named(rpc) | {tracing.REQUEST_ID: self.request_id, tracing.LANE: "python"})
 
     async def read(self) -> bytes:
         """The one message of a unary RPC. Raises HeadraceError REQUEST_MALFORMED where there is none."""
@@ -72,31 +70,71 @@ class Exchange:
         ours = self._started + most - self._clock()
         return ours if of_caller is None else min(of_caller, ours)
 
-    def decided(self, caller: Caller, call: Call) -> None:
+    def header(self, name: str) -> str:
+        """The value of a key that the caller sent once; empty otherwise."""
+        values = [value for key, value in self.metadata if key == name]
+        return values[0] if len(values) == 1 and isinstance(values[0], str) else ""
+
+    def asks(self, caller: Caller, call: Call) -> None:
         """Tell the span who asks for what."""
-        if self.span.is_recording():
-            self.span.set_attribute(tracing.CALLER, caller.name)
-            self.span.set_attribute(tracing.MODEL, call.model)
-            self.span.set_attribute(tracing.VERSION_ASKED, call.version)
+        if self._span.is_recording():
+            asked = {tracing.CALLER: caller.name, tracing.MODEL: call.model, tracing.VERSION_ASKED: call.version}
+            self._span.set_attributes({name: value for name, value in asked.items() if value})
+
+    @contextlib.contextmanager
+    def hop(self, route: Route) -> Iterator[list[tuple[str, str]]]:
+        """A client span around one call to a worker; gives the metadata that makes it the parent of the worker's."""
+        if not self._span.is_recording():
+            yield tracing.inject(self._span)
+            return
+        span = self._tracer.start_span(self.rpc.full_name, set_span_in_context(self._span), SpanKind.CLIENT)
+        span.set_attributes(
+            _named(self.rpc) | {tracing.MODEL: route.model.name, tracing.SERVER_ADDRESS: route.model.host}
+        )
+        outcome, failure = grpc.StatusCode.CANCELLED, None
+        try:
+            yield tracing.inject(span)
+            outcome = grpc.StatusCode.OK
+        except HeadraceError as error:
+            outcome, failure = error.status, error
+            raise
+        finally:
+            _record(span, outcome, failure)
+            span.end()
 
     async def reply(self, answer: Answer) -> bytes:
         """Hand on the worker's metadata; the bytes are the RPC's result."""
-        initial = to_caller(answer.initial)
-        if initial:
+        if self._span.is_recording() and (version := served_version(self.rpc, answer.body)):
+            self._span.set_attribute(tracing.VERSION_SERVED, version)
+        if initial := to_caller(answer.initial):
             await self._context.send_initial_metadata(initial)
-        trailing = to_caller(answer.trailing)
-        if trailing:
+        if trailing := to_caller(answer.trailing):
             self._context.set_trailing_metadata(trailing)
         return answer.body
 
     def end(self, outcome: grpc.StatusCode, error: HeadraceError | None = None) -> None:
         """End the span with the status that the caller gets."""
-        if self.span.is_recording():
-            record_outcome(self.span, outcome, error)
-        self.span.end()
+        if self._span.is_recording():
+            _record(self._span, outcome, error)
+        self._span.end()
 
 
-def record_outcome(span: Span, outcome: grpc.StatusCode, error: HeadraceError | None = None) -> None:
+def served_version(rpc: Rpc, body: bytes) -> str:
+    """The version that an infer response says has answered; empty for every other response."""
+    if rpc.name != "ModelInfer":
+        return ""
+    with contextlib.suppress(Malformed, UnicodeDecodeError):
+        for field in fields(body):
+            if field.number == _SERVED_VERSION and field.wire_type == LENGTH:
+                return body[field.value : field.end].decode()
+    return ""
+
+
+def _named(rpc: Rpc) -> dict[str, str]:
+    return {tracing.RPC_SYSTEM: "grpc", tracing.RPC_METHOD: rpc.full_name}
+
+
+def _record(span: Span, outcome: grpc.StatusCode, error: HeadraceError | None) -> None:
     """Write the status on the span; with its private text, which stays among ourselves."""
     span.set_attribute(tracing.RPC_STATUS, outcome.name)
     if outcome is not grpc.StatusCode.OK:
@@ -104,13 +142,3 @@ def record_outcome(span: Span, outcome: grpc.StatusCode, error: HeadraceError | 
         span.set_status(Status(StatusCode.ERROR, str(error) if error else outcome.name))
     if error is not None and error.reason is not None:
         span.set_attribute(tracing.REASON, error.reason)
-
-
-def client_span(exchange: Exchange, attributes: Iterable[tuple[str, str]]) -> Span:
-    """A span for one call to a worker, under the exchange's own."""
-    span = exchange.tracer.start_span(
-        exchange.rpc.full_name, set_span_in_context(exchange.span), SpanKind.CLIENT, attributes=dict(attributes)
-    )
-    if span.is_recording():
-        span.set_attributes({tracing.RPC_SYSTEM: "grpc", tracing.RPC_METHOD: exchange.rpc.full_name})
-    return span

@@ -1,95 +1,32 @@
-"""Bytes there and back. Law: only what a `Permit` and a `Route` name is forwarded, and nothing of it is decoded.
-
-A worker's failure becomes ours here, by one table: what it says about the request is passed on in its words; what it
-says about itself stays private.
-"""
+"""Bytes there and back. Law: only what a `Permit` and a `Route` name is forwarded, and nothing of it is decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any
 
-import grpc
 import grpc.aio
 
-from protos.boundary import DETAILS_KEY
-from protos.errors import HeadraceError, Reason, unforeseen
+from gateway.answer import Answer, out_of_time, worker_error
+from gateway.authorize import Permit
+from gateway.choose import Route
+from gateway.exchange import Exchange
+from gateway.headers import to_worker
+from gateway.upstream import Upstream
 
-Pairs = Sequence[tuple[str, str | bytes]]
-
-_SHED_FOR: Final = 0.1  # seconds after which a full queue may have drained
-_NOT_READY_FOR: Final = 1.0  # seconds after which a copy may have come up
-_FULL_QUEUE: Final = "exceeds maximum queue size"  # Triton says UNAVAILABLE for it
-_OUT_OF_TIME: Final = "request timeout expired"  # Triton says UNAVAILABLE for it, too
-_ABOUT_ITSELF: Final = frozenset(
-    {
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.DATA_LOSS,
-        grpc.StatusCode.CANCELLED,
-    }
-)
+Method = grpc.aio.UnaryUnaryMultiCallable[Any, Any]  # messages are bytes; gRPC's types cannot say so
 
 
-class Answer(NamedTuple):
-    """A worker's answer: its bytes and its metadata, before and after."""
-
-    body: bytes
-    initial: Pairs
-    trailing: Pairs
-
-
-async def forward(  # noqa: PLR0913 - one call's whole way, each part told apart at the call
-    channel: grpc.aio.Channel, path: str, body: bytes, *, metadata: Pairs, timeout: float | None, request_id: str
-) -> Answer:
-    """The worker's answer to one message. Raises HeadraceError; cancelled, it cancels the worker's call."""
+async def forward(permit: Permit, route: Route, exchange: Exchange, upstream: Upstream) -> Answer:
+    """The answer of one of the route's copies. Raises HeadraceError; cancelled, it cancels the worker's call."""
+    timeout = exchange.remaining(route.model.timeout)
     if timeout is not None and timeout <= 0:
         raise out_of_time()
-    call = channel.unary_unary(path)(body, metadata=tuple(metadata), timeout=timeout)
-    try:
-        answer: bytes = await call
-    except grpc.aio.AioRpcError as error:
-        raise worker_error(error, request_id) from None
-    return Answer(answer, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))
-
-
-def worker_error(error: grpc.aio.AioRpcError, request_id: str) -> HeadraceError:
-    """What a caller is told of a worker's failure."""
-    said, words = error.code(), error.details() or ""
-    if said is grpc.StatusCode.DEADLINE_EXCEEDED or (
-        said is grpc.StatusCode.UNAVAILABLE and _OUT_OF_TIME in words.lower()
-    ):
-        return out_of_time(private=words)
-    if said is grpc.StatusCode.RESOURCE_EXHAUSTED or (
-        said is grpc.StatusCode.UNAVAILABLE and _FULL_QUEUE in words.lower()
-    ):
-        return HeadraceError(
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            Reason.OVERLOADED,
-            "the model has more work than it can queue; try again later",
-            private=words,
-            retry_after=_SHED_FOR,
-        )
-    if said is grpc.StatusCode.UNAVAILABLE:
-        return HeadraceError(
-            grpc.StatusCode.UNAVAILABLE,
-            Reason.MODEL_NOT_READY,
-            "no copy of the model is ready",
-            private=words,
-            retry_after=_NOT_READY_FOR,
-        )
-    if said in _ABOUT_ITSELF:
-        return unforeseen(request_id, f"the worker says {said.name}: {words}")
-    return HeadraceError(said, None, words, details=_details(error))
-
-
-def out_of_time(private: str = "") -> HeadraceError:
-    """The answer when the caller's deadline, or the model's, has passed."""
-    return HeadraceError(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE, "time is up", private=private)
-
-
-def _details(error: grpc.aio.AioRpcError) -> bytes | None:
-    for key, value in error.trailing_metadata():
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            return value
-    return None
+    metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
+    with exchange.hop(route) as trace_context:
+        method: Method = upstream.channel_of(route).unary_unary(exchange.rpc.path)
+        call = method(route.body, metadata=(*metadata, *trace_context), timeout=timeout)
+        try:
+            body: bytes = await call
+        except grpc.aio.AioRpcError as error:
+            raise worker_error(error, exchange.request_id) from None
+        return Answer(body, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))

@@ -31,15 +31,16 @@ class Rpc:
     `way` is how it is answered: by the gateway itself (`local`), by one copy (`forward`, or message by message:
     `stream`), by a copy of every service with the answers merged (`gather`), or by every service of one model or of
     all that the caller may manage (`everywhere`). `model`, `version` and `id` are the numbers of the request's fields
-    that hold these, 0 where it has none. `action` is None where no token is needed.
+    that hold these, 0 where it has none. `open` says that no token is needed.
     """
 
     name: str
     way: Way
-    action: Action | None
+    action: Action
     model: int = 0
     version: int = 0
     id: int = 0
+    open: bool = False
 
     @property
     def path(self) -> str:
@@ -53,8 +54,8 @@ class Rpc:
 
 
 _ALL = (
-    Rpc("ServerLive", "local", None),
-    Rpc("ServerReady", "local", None),
+    Rpc("ServerLive", "local", Action.INSPECT, open=True),
+    Rpc("ServerReady", "local", Action.INSPECT, open=True),
     Rpc("ServerMetadata", "local", Action.INSPECT),
     Rpc("ModelReady", "forward", Action.INSPECT, model=1, version=2),
     Rpc("ModelMetadata", "forward", Action.INSPECT, model=1, version=2),

@@ -16,7 +16,7 @@ import grpc.aio
 
 from gateway.choose import Route
 from gateway.rpcs import RPCS, SERVICE, Action
-from mesh.catalog import Catalog, Model, Retries
+from mesh.catalog import Catalog, Retries
 
 Endpoints = Mapping[str, Mapping[str, tuple[str, ...]]]
 """model -> version -> addresses of its copies, `HOST:PORT`."""
@@ -48,43 +48,42 @@ class Upstream:
         self._endpoints = endpoints
         self._channels: dict[Target, grpc.aio.Channel] = {}
 
-    def channel(self, target: Target) -> grpc.aio.Channel:
-        """The channel to these copies."""
+    def channel_of(self, route: Route) -> grpc.aio.Channel:
+        """The channel to the copies that the route leads to."""
+        target = Target(self.addresses(route), route.model.host, route.model.retries)
         channel = self._channels.get(target)
         if channel is None:
-            channel = self._channels[target] = grpc.aio.insecure_channel(
-                target_uri(target.addresses),
-                options=(
-                    ("grpc.default_authority", target.authority),
-                    ("grpc.service_config", json.dumps(service_config(target.retries))),
-                    ("grpc.max_receive_message_length", -1),
-                    ("grpc.max_send_message_length", -1),
-                    ("grpc.use_local_subchannel_pool", 1),
-                ),
-            )
+            channel = self._channels[target] = _open(target)
         return channel
 
-    def target(self, model: Model, version: str) -> Target:
-        """The copies of one version."""
-        return Target(self._endpoints[model.name][version], model.host, model.retries)
+    def addresses(self, route: Route) -> tuple[str, ...]:
+        """Where the copies of the route's model and version are."""
+        return self._endpoints[route.model.name][route.version]
 
-    def of(self, route: Route) -> grpc.aio.Channel:
-        """The channel that the route leads to."""
-        return self.channel(self.target(route.model, route.version))
-
-    def targets(self, models: Iterable[Model]) -> tuple[Target, ...]:
-        """Every set of copies that serves one of the models, each once."""
-        seen: dict[tuple[str, ...], Target] = {}
-        for model in models:
-            for version in model.versions:
-                target = self.target(model, version)
-                seen.setdefault(target.addresses, target)
-        return tuple(seen.values())
+    def models_beside(self, route: Route, catalog: Catalog) -> frozenset[str]:
+        """Every model that has copies where the route leads."""
+        here = set(self.addresses(route))
+        return frozenset(
+            name for name in catalog for addresses in self._endpoints[name].values() if not here.isdisjoint(addresses)
+        )
 
     async def close(self) -> None:
         """End every channel; calls under way are cancelled."""
         for channel in self._channels.values():
             await channel.close()
+
+
+def _open(target: Target) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(
+        target_uri(target.addresses),
+        options=(
+            ("grpc.default_authority", target.authority),
+            ("grpc.service_config", json.dumps(service_config(target.retries))),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.use_local_subchannel_pool", 1),
+        ),
+    )
 
 
 def mistakes(catalog: Catalog, endpoints: Endpoints) -> Iterable[tuple[tuple[str, ...], str]]:

@@ -95,7 +95,11 @@ def varint(value: int) -> bytes:
 
 def string_field(number: int, value: str) -> bytes:
     """A whole string field: tag, length, UTF-8."""
-    data = value.encode()
+    return bytes_field(number, value.encode())
+
+
+def bytes_field(number: int, data: bytes) -> bytes:
+    """A whole field of bytes or of an embedded message: tag, length, data."""
     return varint(number << 3 | LENGTH) + varint(len(data)) + data
 
 

@@ -19,7 +19,7 @@ from protos.units import Address, Duration, Size
 class Frozen(BaseModel):
     """A piece of configuration: read once, never changed, and with no key that nothing reads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,126}")

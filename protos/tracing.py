@@ -2,12 +2,13 @@
 
 Names follow OpenTelemetry's RPC conventions where these have one; the rest is under `headrace.`. A trace's context
 travels as W3C `traceparent` and `tracestate` in gRPC metadata. Spans leave in batches from a thread of the SDK's:
-a slow or dead collector costs no call.
+a slow or dead collector costs no call, and holds up the end of the process for two seconds at most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import Timer
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -35,6 +36,8 @@ QUEUE_TIME = "headrace.queue.time"  # seconds
 
 CONTEXT_KEYS = frozenset({"traceparent", "tracestate", "baggage"})
 
+_LAST_WORDS = 2.0  # seconds in which what is left is sent when the process ends
+
 _propagator = TraceContextTextMapPropagator()
 
 
@@ -47,8 +50,20 @@ def provider(service: str, otlp: str | None, sample: float = 1.0) -> TracerProvi
     made = TracerProvider(sampler=ParentBased(TraceIdRatioBased(sample)), resource=resource, shutdown_on_exit=False)
     if otlp is not None:
         exporter = OTLPSpanExporter(endpoint=otlp, insecure=otlp.startswith("http://"), timeout=5)
-        made.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
+        made.add_span_processor(_Batches(exporter, schedule_delay_millis=500))
     return made
+
+
+class _Batches(BatchSpanProcessor):
+    """The SDK's own would wait 30 s for a dead collector when it is shut down."""
+
+    def shutdown(self) -> None:
+        impatience = Timer(_LAST_WORDS, self.span_exporter.shutdown)  # ends the export that runs, and all after it
+        impatience.start()
+        try:
+            super().shutdown()  # type: ignore[no-untyped-call]  # the SDK gives it no return type
+        finally:
+            impatience.cancel()
 
 
 def extract(metadata: Iterable[tuple[str, str | bytes]]) -> Context:

@@ -24,12 +24,12 @@ def _quantity(value: object, units: dict[str, float] | dict[str, int], example: 
 
 def seconds(value: object) -> float:
     """`250ms` -> 0.25. ValueError for anything without a unit of time."""
-    return value if isinstance(value, float) else _quantity(value, _SECONDS, "250ms or 5s")
+    return _quantity(value, _SECONDS, "250ms or 5s")
 
 
 def size(value: object) -> int:
     """`64MiB` -> 67108864. ValueError for anything without a unit of size."""
-    return value if isinstance(value, int) else int(_quantity(value, _BYTES, "64MiB"))
+    return int(_quantity(value, _BYTES, "64MiB"))
 
 
 def address(value: object) -> str:

@@ -1,0 +1,37 @@
+"""What operators see over HTTP. Law: nothing here is secret, and nothing here changes anything.
+
+`/healthz`: the process lives. `/readyz`: calls may come (503 while not). `/config`: the settings in use.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.readiness import Readiness
+from gateway.settings import Settings
+
+
+def application(settings: Settings, readiness: Readiness) -> web.Application:
+    """The admin pages."""
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_request: web.Request) -> web.Response:
+        ready = readiness.ready
+        return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
+
+    async def config(_request: web.Request) -> web.Response:
+        return web.Response(text=shown(settings), content_type="application/json")
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/config", config)])
+    return app
+
+
+def shown(settings: Settings) -> str:
+    """The settings as JSON. URLs lose what follows `?`, where some put keys."""
+    issuers = tuple(
+        issuer.model_copy(update={"jwks": issuer.jwks and issuer.jwks.partition("?")[0]}) for issuer in settings.issuers
+    )
+    return settings.model_copy(update={"issuers": issuers}).model_dump_json(indent=2) + "\n"

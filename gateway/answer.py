@@ -1,0 +1,80 @@
+"""What comes back from a worker. Law: a worker's failure becomes ours here, by one table, and nowhere else.
+
+What a worker says about the request is passed on in its words; what it says about itself stays private.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import grpc
+import grpc.aio
+
+from protos.boundary import DETAILS_KEY
+from protos.errors import HeadraceError, Reason, unforeseen
+
+Pairs = Sequence[tuple[str, str | bytes]]
+
+_SHED_FOR: Final = 0.1  # seconds after which a full queue may have drained
+_NOT_READY_FOR: Final = 1.0  # seconds after which a copy may have come up
+_FULL_QUEUE: Final = "exceeds maximum queue size"  # Triton says UNAVAILABLE for it
+_OUT_OF_TIME: Final = "request timeout expired"  # Triton says UNAVAILABLE for it, too
+_ABOUT_ITSELF: Final = frozenset(
+    {
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DATA_LOSS,
+        grpc.StatusCode.CANCELLED,
+    }
+)
+
+
+class Answer(NamedTuple):
+    """A worker's answer: its bytes and its metadata, before and after."""
+
+    body: bytes
+    initial: Pairs
+    trailing: Pairs
+
+
+def worker_error(error: grpc.aio.AioRpcError, request_id: str) -> HeadraceError:
+    """What a caller is told of a worker's failure."""
+    said, words = error.code(), error.details() or ""
+    if said is grpc.StatusCode.DEADLINE_EXCEEDED or (
+        said is grpc.StatusCode.UNAVAILABLE and _OUT_OF_TIME in words.lower()
+    ):
+        return out_of_time(private=words)
+    if said is grpc.StatusCode.RESOURCE_EXHAUSTED or (
+        said is grpc.StatusCode.UNAVAILABLE and _FULL_QUEUE in words.lower()
+    ):
+        return HeadraceError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            Reason.OVERLOADED,
+            "the model has more work than it can queue; try again later",
+            private=words,
+            retry_after=_SHED_FOR,
+        )
+    if said is grpc.StatusCode.UNAVAILABLE:
+        return HeadraceError(
+            grpc.StatusCode.UNAVAILABLE,
+            Reason.MODEL_NOT_READY,
+            "no copy of the model is ready",
+            private=words,
+            retry_after=_NOT_READY_FOR,
+        )
+    if said in _ABOUT_ITSELF:
+        return unforeseen(request_id, f"the worker says {said.name}: {words}")
+    return HeadraceError(said, None, words, details=_details(error))
+
+
+def out_of_time(private: str = "") -> HeadraceError:
+    """The answer when the caller's deadline, or the model's, has passed."""
+    return HeadraceError(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE, "time is up", private=private)
+
+
+def _details(error: grpc.aio.AioRpcError) -> bytes | None:
+    for key, value in error.trailing_metadata():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return value
+    return None

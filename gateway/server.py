@@ -1,0 +1,183 @@
+"""The gateway's process. Law: everything is put together here, once, and taken apart in the reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import grpc
+import grpc.aio
+from aiohttp import web
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gateway import jwks
+from gateway.admin import application
+from gateway.authorize import Authorizer, Grant
+from gateway.health import Health
+from gateway.local import Local
+from gateway.readiness import Readiness
+from gateway.rpcs import SERVICE
+from gateway.service import Service, Steps
+from gateway.settings import Issuer, Listen, Settings, Tls
+from gateway.upstream import Upstream
+from gateway.verify import TrustedIssuer, Verifier
+from protos import tracing
+
+log = logging.getLogger("headrace.gateway")
+
+_MAX_METADATA = 32 * 1024  # bytes; a token may have 16 KiB
+
+
+class StartError(Exception):
+    """The gateway cannot start; the text is one sentence that says why."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the gateway listens, `HOST:PORT`, with the ports that were given where 0 was asked for."""
+
+    grpc: str
+    admin: str | None
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, then drain. Returns the exit status."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        asyncio.run(_until_stopped(settings))
+    except StartError as error:
+        print(f"headrace: {error}", file=sys.stderr)  # noqa: T201 - the process's own last words
+        return 1
+    return 0
+
+
+async def _until_stopped(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    async with serving(settings) as addresses:
+        print(f"headrace gateway ready on {addresses.grpc}", flush=True)  # noqa: T201 - what starters wait for
+        if addresses.admin is not None:
+            log.info("admin pages on http://%s", addresses.admin)
+        await stop.wait()
+        log.info("stopping: new calls go elsewhere, running calls have %gs", settings.listen.drain)
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Addresses]:
+    """A gateway that takes calls while inside, and drains on leaving. Raises StartError."""
+    async with contextlib.AsyncExitStack() as stack:
+        provider = tracing.provider(settings.telemetry.service, settings.telemetry.otlp, settings.telemetry.sample)
+        stack.push_async_callback(asyncio.to_thread, provider.shutdown)
+        tracer = provider.get_tracer("headrace.gateway")
+        issuers = await _issuers(settings, stack)
+        readiness = Readiness(lambda: any(issuer.keys.current.keys for issuer in issuers))
+        upstream = Upstream(settings.upstream.endpoints)
+        stack.push_async_callback(upstream.close)
+        steps = Steps(
+            verifier=Verifier(issuers, time.time),
+            authorizer=Authorizer(_grants(settings)),
+            catalog=settings.catalog,
+            upstream=upstream,
+            local=Local(lambda: readiness.ready),
+            draw=random.random,
+        )
+        admin = await _admin(settings, readiness, stack)
+        server = grpc.aio.server(options=_options(settings))
+        server.add_generic_rpc_handlers((Service(steps, tracer, time.monotonic),))
+        health_pb2_grpc.add_HealthServicer_to_server(Health(steps, readiness, tracer, time.monotonic), server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        address = _listen(server, settings.listen)
+        await server.start()
+        try:
+            yield Addresses(address, admin)
+        finally:
+            readiness.drain()
+            await asyncio.sleep(settings.listen.notice)
+            readiness.close()
+            await server.stop(settings.listen.drain)
+
+
+async def _issuers(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[TrustedIssuer, ...]:
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    trusted: list[TrustedIssuer] = []
+    for issuer in settings.issuers:
+        keys = jwks.KeySource(issuer.issuer, _fetch(issuer, session), issuer.refresh, time.monotonic)
+        await stack.enter_async_context(keys.kept_fresh())
+        trusted.append(
+            TrustedIssuer(issuer.issuer, frozenset(issuer.audiences), frozenset(issuer.algorithms), issuer.leeway, keys)
+        )
+    return tuple(trusted)
+
+
+def _fetch(issuer: Issuer, session: aiohttp.ClientSession) -> jwks.Fetch:
+    if issuer.jwks is None:
+        return jwks.from_discovery(session, issuer.issuer)
+    if issuer.jwks.startswith("file:"):
+        return jwks.from_file(Path(issuer.jwks.removeprefix("file:")))
+    return jwks.from_url(session, issuer.jwks)
+
+
+def _grants(settings: Settings) -> tuple[Grant, ...]:
+    return tuple(
+        Grant(grant.to.issuer, grant.to.claims, grant.models, frozenset(grant.actions)) for grant in settings.grants
+    )
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    largest = max(model.max_request for model in settings.models)
+    return [
+        # gRPC itself refuses what is over this, without a reason; up to it, we do, with one.
+        ("grpc.max_receive_message_length", 2 * largest),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", _MAX_METADATA),
+        ("grpc.absolute_max_metadata_size", 2 * _MAX_METADATA),
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ]
+
+
+def _listen(server: grpc.aio.Server, listen: Listen) -> str:
+    host = listen.address.rpartition(":")[0]
+    try:
+        if listen.tls is None:
+            port = server.add_insecure_port(listen.address)
+        else:
+            port = server.add_secure_port(listen.address, _credentials(listen.tls))
+    except RuntimeError:
+        raise StartError(
+            f"cannot listen on {listen.address}: another process has the port, or it may not be used"
+        ) from None
+    return f"{host}:{port}"
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+    client_ca = tls.client_ca.read_bytes() if tls.client_ca else None
+    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
+
+
+async def _admin(settings: Settings, readiness: Readiness, stack: contextlib.AsyncExitStack) -> str | None:
+    if settings.listen.admin is None:
+        return None
+    host, _, port = settings.listen.admin.rpartition(":")
+    runner = web.AppRunner(application(settings, readiness), access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        site = web.TCPSite(runner, host.strip("[]"), int(port))
+        await site.start()
+    except OSError as error:
+        raise StartError(f"cannot listen on {settings.listen.admin} (admin): {error.strerror}") from None
+    return f"{host}:{runner.addresses[0][1]}"

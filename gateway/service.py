@@ -1,0 +1,144 @@
+"""Where calls come in. Law: one method per way of answering, each of which reads as the sentence in the design.
+
+Generic handlers without (de)serialisers: messages are bytes here. The token is verified before the message is read,
+so that a stranger cannot make us hold what it sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from opentelemetry.trace import Tracer
+
+from gateway import gather
+from gateway.authorize import Authorizer, Permit
+from gateway.call import Call, read_call
+from gateway.caller import Caller
+from gateway.choose import Route, choose
+from gateway.exchange import Context, Exchange
+from gateway.forward import forward
+from gateway.local import Local
+from gateway.rpcs import RPCS, Rpc
+from gateway.stream import relay
+from gateway.upstream import Upstream
+from gateway.verify import Verifier
+from mesh.catalog import Catalog
+from protos.boundary import as_error, refuse
+from protos.errors import HeadraceError, Reason
+
+log = logging.getLogger("headrace.gateway")
+
+Way = Callable[[Exchange], Awaitable[bytes | None]]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the steps of a call need; `draw` gives luck in [0, 1)."""
+
+    verifier: Verifier
+    authorizer: Authorizer
+    catalog: Catalog
+    upstream: Upstream
+    local: Local
+    draw: Callable[[], float]
+
+    async def answer_locally(self, exchange: Exchange) -> bytes:
+        """Server calls, which the gateway itself answers; without a token where the RPC needs none."""
+        if not exchange.rpc.open:
+            await self.verifier.verify(exchange.metadata)
+        await exchange.read()
+        return self.local.answer(exchange.rpc)
+
+    async def pass_on(self, exchange: Exchange) -> bytes:
+        """One message to one copy, and its answer back."""
+        caller = await self.verifier.verify(exchange.metadata)
+        call = read_call(exchange.rpc, await exchange.read())
+        exchange.asks(caller, call)
+        permit, route = self._decide(caller, call)
+        return await exchange.reply(await forward(permit, route, exchange, self.upstream))
+
+    async def pass_on_stream(self, exchange: Exchange) -> None:
+        """Message by message, each with its own decision; the token must be good for every one of them."""
+        await self.verifier.verify(exchange.metadata)
+
+        async def decide(message: bytes) -> tuple[Permit, Route]:
+            caller = await self.verifier.verify(exchange.metadata)
+            call = read_call(exchange.rpc, message)
+            exchange.asks(caller, call)
+            return self._decide(caller, call)
+
+        await relay(exchange, decide, self.upstream)
+
+    async def ask_all(self, exchange: Exchange) -> bytes:
+        """One message to every service that it concerns, and their answers as one."""
+        caller = await self.verifier.verify(exchange.metadata)
+        call = read_call(exchange.rpc, await exchange.read())
+        exchange.asks(caller, call)
+        passages = gather.passages(caller, call, self.authorizer, self.catalog, self.upstream)
+        answer = gather.merged if exchange.rpc.way == "gather" else gather.everywhere
+        return await exchange.reply(await answer(passages, exchange, self.upstream))
+
+    def _decide(self, caller: Caller, call: Call) -> tuple[Permit, Route]:
+        permit = self.authorizer.authorize(caller, call)
+        return permit, choose(call, permit, self.catalog, self.draw())
+
+
+class Service(grpc.GenericRpcHandler):
+    """Every RPC of the service, each handled in the way that `gateway.rpcs` names."""
+
+    def __init__(self, steps: Steps, tracer: Tracer, clock: Callable[[], float]) -> None:
+        ways: dict[str, Way] = {
+            "local": steps.answer_locally,
+            "forward": steps.pass_on,
+            "stream": steps.pass_on_stream,
+            "gather": steps.ask_all,
+            "everywhere": steps.ask_all,
+        }
+        self._tracer = tracer
+        self._clock = clock
+        self._handlers = {path: self._handler(rpc, ways[rpc.way]) for path, rpc in RPCS.items()}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The handler of the RPC; None (UNIMPLEMENTED) for a path that the contract does not have."""
+        return self._handlers.get(handler_call_details.method)
+
+    def _handler(self, rpc: Rpc, way: Way) -> grpc.RpcMethodHandler[Any, Any]:
+        answer = functools.partial(self._answer, rpc, way)
+        if rpc.way == "stream":
+            return grpc.stream_stream_rpc_method_handler(answer)
+        # Declared as a stream of requests so that the message is read when we ask for it, and not before.
+        return grpc.stream_unary_rpc_method_handler(answer)
+
+    async def _answer(self, rpc: Rpc, way: Way, _requests: object, context: Context) -> bytes | None:
+        """Answer one call; whatever goes wrong becomes a status here."""
+        exchange = Exchange(rpc, context, self._tracer, self._clock)
+        try:
+            answer = await way(exchange)
+        except asyncio.CancelledError:
+            remaining = exchange.remaining()
+            expired = remaining is not None and remaining <= 0
+            exchange.end(grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED)
+            raise
+        except Exception as exception:  # noqa: BLE001 - the boundary: whatever it is, the caller gets a status
+            error = as_error(exception, exchange.request_id)
+            exchange.end(error.status, error)
+            _log(exception, error, exchange.request_id)
+            await refuse(context, error, exchange.request_id)
+        else:
+            exchange.end(grpc.StatusCode.OK)
+            return answer
+
+
+def _log(exception: Exception, error: HeadraceError, request_id: str) -> None:
+    if error.reason is not Reason.INTERNAL:
+        log.debug("request %s: %s", request_id, error)
+    else:
+        foreseen = isinstance(exception, HeadraceError)
+        log.error("request %s: %s", request_id, error, exc_info=None if foreseen else exception)

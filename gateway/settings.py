@@ -1,0 +1,237 @@
+"""What can be configured. Law: read once, into frozen values; a key that nothing reads is a mistake.
+
+`load` finds every mistake it can, not only the first, and names the line of each. Files are sought from the folder of
+the configuration.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails
+
+from gateway.configfile import Place, SettingsError, read
+from gateway.jwks import is_safe_url
+from gateway.jws import ALGORITHMS
+from gateway.rpcs import Action
+from gateway.upstream import mistakes as endpoint_mistakes
+from mesh.catalog import Catalog, Frozen, Model
+from protos.units import Address, Duration
+
+__all__ = ["Grant", "Issuer", "Listen", "Settings", "SettingsError", "Telemetry", "Tls", "Upstream", "load"]
+
+_FILE: Final = "file:"
+
+
+def _fetchable(value: str, info: ValidationInfo) -> str:
+    if value.startswith(_FILE):
+        return f"{_FILE}{_present(Path(value.removeprefix(_FILE)), info)}"
+    if is_safe_url(value):
+        return value
+    raise ValueError(f"{value!r} is neither an https URL (http only on this machine) nor {_FILE}PATH")
+
+
+def _issuer(value: str) -> str:
+    if not value:
+        raise ValueError("an issuer has a name")
+    return value
+
+
+def _algorithm(value: str) -> str:
+    if value not in ALGORITHMS:
+        raise ValueError(f"{value!r} is none of {', '.join(ALGORITHMS)} (asymmetric algorithms only)")
+    return value
+
+
+def _pattern(value: str) -> str:
+    if not value or "*" in value[:-1]:
+        raise ValueError(f"{value!r} is no pattern: * may stand at the end alone")
+    return value
+
+
+def _otlp(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/"):
+        raise ValueError(f"{value!r} is no OTLP/gRPC endpoint, as in http://127.0.0.1:4317")
+    return value
+
+
+def _present(value: Path, info: ValidationInfo) -> Path:
+    """The file, sought from the folder of the configuration."""
+    path = Path(info.context["folder"], value) if info.context else value
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+File = Annotated[Path, AfterValidator(_present)]
+
+
+class Tls(Frozen):
+    """PEM files of the public address; `client_ca` makes callers show a certificate that it signed."""
+
+    certificate: File
+    key: File
+    client_ca: File | None = None
+
+
+class Listen(Frozen):
+    """Where callers come in (gRPC), where operators look (HTTP), and how it closes.
+
+    `notice`: how long health says NOT_SERVING before new calls are refused; `drain`: how long running calls may take.
+    """
+
+    address: Address = "127.0.0.1:8080"
+    admin: Address | None = "127.0.0.1:9090"
+    tls: Tls | None = None
+    notice: Duration = 0.5
+    drain: Duration = 30.0
+
+
+class Issuer(Frozen):
+    """Whose tokens are good. Without `jwks` the keys are found by OpenID discovery at the issuer.
+
+    `refresh` is how often the keys are asked for anew.
+    """
+
+    issuer: Annotated[str, AfterValidator(_issuer)]
+    audiences: Annotated[tuple[str, ...], Field(min_length=1)]
+    jwks: Annotated[str, AfterValidator(_fetchable)] | None = None
+    algorithms: Annotated[tuple[Annotated[str, AfterValidator(_algorithm)], ...], Field(min_length=1)]
+    leeway: Duration = 30.0
+    refresh: Duration = 300.0
+
+
+class To(Frozen):
+    """Whom a grant is for: an issuer's callers, all of whose named claims match."""
+
+    issuer: str
+    claims: dict[str, Pattern] = Field(default_factory=dict)
+
+
+class Grant(Frozen):
+    """What the callers whom it is for may do with which models."""
+
+    to: To
+    models: Annotated[tuple[Pattern, ...], Field(min_length=1)]
+    actions: Annotated[tuple[Action, ...], Field(min_length=1)]
+
+
+def _addresses(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class Upstream(Frozen):
+    """Where the copies are. `direct`: gRPC itself dials `endpoints`, model -> version -> addresses."""
+
+    mode: Literal["direct"] = "direct"
+    endpoints: dict[str, dict[str, Annotated[tuple[Address, ...], BeforeValidator(_addresses), Field(min_length=1)]]]
+
+
+class Telemetry(Frozen):
+    """Where spans go (OTLP/gRPC), what share of the traces that begin here, and under which service name."""
+
+    otlp: Annotated[str, AfterValidator(_otlp)] | None = None
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.1
+    service: Annotated[str, Field(min_length=1)] = "headrace-gateway"
+
+
+class Settings(Frozen):
+    """All of `headrace.yaml`."""
+
+    listen: Listen = Listen()
+    issuers: Annotated[tuple[Issuer, ...], Field(min_length=1)]
+    grants: tuple[Grant, ...] = ()
+    models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    upstream: Upstream
+    telemetry: Telemetry = Telemetry()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models by name."""
+        return {model.name: model for model in self.models}
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Settings:
+    """The settings in the file, with the environment's laid over. Raises SettingsError with every mistake."""
+    file = read(path, environ)
+    try:
+        settings = Settings.model_validate(file.data, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        raise SettingsError([file.mistake(_place(details), _told(details)) for details in _first_hand(error)]) from None
+    mistakes = [file.mistake(place, what) for place, what in _incoherent(settings)]
+    if mistakes:
+        raise SettingsError(mistakes)
+    return settings
+
+
+def _first_hand(error: ValidationError) -> list[ErrorDetails]:
+    """The mistakes without those that only follow from others: a list is too short once its wrong items are gone."""
+    found = error.errors()
+    places = [details["loc"] for details in found]
+    return [
+        details
+        for details in found
+        if details["type"] != "too_short" or not any(_below(place, details["loc"]) for place in places)
+    ]
+
+
+def _below(place: Place, other: Place) -> bool:
+    return len(place) > len(other) and place[: len(other)] == other
+
+
+def _place(details: ErrorDetails) -> Place:
+    """Where in the data, without pydantic's mark for the key of a mapping."""
+    return tuple(step for step in details["loc"] if step != "[key]")
+
+
+def _told(details: ErrorDetails) -> str:
+    """What pydantic found, in our words."""
+    if details["type"] != "extra_forbidden":
+        return details["msg"].removeprefix("Value error, ")
+    *section, key = details["loc"]
+    close = difflib.get_close_matches(str(key), _keys_of(tuple(section)), n=1)
+    return f"unknown key; did you mean {close[0]}?" if close else "unknown key"
+
+
+def _keys_of(section: Place) -> list[str]:
+    """The keys that the section at that place may have."""
+    model: type[BaseModel] = Settings
+    for key in section:
+        if key in model.model_fields:
+            model = next(_models_in(model.model_fields[str(key)].annotation), model)
+    return list(model.model_fields)
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _incoherent(settings: Settings) -> Iterator[tuple[Place, str]]:
+    """What does not fit together: (place, what)."""
+    names = [model.name for model in settings.models]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield ("models", index, "name"), f"there is another model {name}"
+    issuers = [issuer.issuer for issuer in settings.issuers]
+    for index, issuer in enumerate(issuers):
+        if issuer in issuers[:index]:
+            yield ("issuers", index, "issuer"), f"there is another issuer {issuer}"
+        if settings.issuers[index].jwks is None and not is_safe_url(issuer):
+            yield ("issuers", index), "without jwks the keys are found at the issuer, which must then be an https URL"
+    for index, grant in enumerate(settings.grants):
+        if grant.to.issuer not in issuers:
+            yield ("grants", index, "to", "issuer"), f"{grant.to.issuer} is not among the issuers"
+    for place, what in endpoint_mistakes(settings.catalog, settings.upstream.endpoints):
+        yield ("upstream", "endpoints", *place), what

@@ -1,0 +1,128 @@
+"""ModelStreamInfer: one caller's stream, fanned out. Law: order within a destination is kept; no loss is silent.
+
+Each destination (model, version, pinned or drawn) has its own upstream stream, opened when first needed. A message
+that is refused is answered in-band (`error_message`, as Triton does), or ends the stream with a real status where the
+caller sends `triton_grpc_error: true`. An upstream stream that fails ends the caller's: nobody could tell which of the
+messages under way were lost with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from gateway.answer import worker_error
+from gateway.authorize import Permit
+from gateway.choose import Route
+from gateway.exchange import Exchange
+from gateway.headers import to_worker
+from gateway.upstream import Upstream
+from gateway.wire import LENGTH, Malformed, bytes_field, fields, string_field
+from protos.errors import HeadraceError
+
+Decide = Callable[[bytes], Awaitable[tuple[Permit, Route]]]
+Call = grpc.aio.StreamStreamCall[Any, Any]  # messages are bytes; gRPC's types cannot say so
+
+_REAL_STATUS: Final = "triton_grpc_error"
+_ID: Final = 3  # in ModelInferRequest and in ModelInferResponse
+_ERROR_MESSAGE, _INFER_RESPONSE = 1, 2  # ModelStreamInferResponse
+
+
+async def relay(exchange: Exchange, decide: Decide, upstream: Upstream) -> None:
+    """Carry a stream until both sides are done. Raises HeadraceError; cancelled, it cancels every upstream stream."""
+    try:
+        await _Relay(exchange, decide, upstream).run()
+    except BaseExceptionGroup as failed:
+        # Where several lanes fail at once, the caller is told of one.
+        first: BaseException = failed
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
+
+
+class _Relay:
+    def __init__(self, exchange: Exchange, decide: Decide, upstream: Upstream) -> None:
+        self._exchange = exchange
+        self._decide = decide
+        self._upstream = upstream
+        self._lanes: dict[tuple[str, str, bool], Call] = {}
+        self._writing = asyncio.Lock()  # gRPC takes one message of a stream at a time
+        self._real_status = exchange.header(_REAL_STATUS).lower() == "true"
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as lanes:
+            while (message := await self._exchange.next()) is not None:
+                await self._pass_on(message, lanes)
+            for call in self._lanes.values():
+                await call.done_writing()
+
+    async def _pass_on(self, message: bytes, lanes: asyncio.TaskGroup) -> None:
+        try:
+            permit, route = await self._decide(message)
+        except HeadraceError as error:
+            if self._real_status or error.status is grpc.StatusCode.UNAUTHENTICATED:
+                raise
+            await self._write(in_band(error, message))
+            return
+        call = await self._lane(permit, route, lanes)
+        # A stream that fails is reported by its pump, once.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await call.write(route.body)
+
+    async def _lane(self, permit: Permit, route: Route, lanes: asyncio.TaskGroup) -> Call:
+        """The upstream stream of the route's destination."""
+        destination = (route.model.name, route.version, route.pinned)
+        call = self._lanes.get(destination)
+        if call is None or call.done():
+            opened: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+            lanes.create_task(self._pump(permit, route, opened))
+            call = self._lanes[destination] = await opened
+        return call
+
+    async def _pump(self, permit: Permit, route: Route, opened: asyncio.Future[Call]) -> None:
+        """Open an upstream stream and hand its answers to the caller, as fast as the caller takes them."""
+        exchange = self._exchange
+        metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
+        with exchange.hop(route) as trace_context:
+            call: Call = self._upstream.channel_of(route).stream_stream(exchange.rpc.path)(
+                metadata=(*metadata, *trace_context), timeout=exchange.remaining()
+            )
+            opened.set_result(call)
+            try:
+                while isinstance(answer := await call.read(), bytes):
+                    await self._write(answer)
+                await _finished(call)
+            except grpc.aio.AioRpcError as error:
+                raise worker_error(error, exchange.request_id) from None
+            finally:
+                call.cancel()
+
+    async def _write(self, message: bytes) -> None:
+        async with self._writing:
+            await self._exchange.write(message)
+
+
+async def _finished(call: Call) -> None:
+    """Raise what the stream ended with, if not OK."""
+    code = await call.code()
+    if code is not grpc.StatusCode.OK:
+        raise grpc.aio.AioRpcError(
+            code, await call.initial_metadata(), await call.trailing_metadata(), details=await call.details()
+        )
+
+
+def in_band(error: HeadraceError, message: bytes) -> bytes:
+    """The `ModelStreamInferResponse` that refuses one message: reason and public text, and the message's `id`."""
+    text = f"{error.reason or error.status.name}: {error.public}"
+    answer = string_field(_ERROR_MESSAGE, text)
+    with contextlib.suppress(Malformed):
+        for field in fields(message):
+            if field.number == _ID and field.wire_type == LENGTH:
+                echo = bytes_field(_ID, message[field.value : field.end])
+                return answer + bytes_field(_INFER_RESPONSE, echo)
+    return answer
