@@ -1,0 +1,83 @@
+"""Bytes in equal bytes out."""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.wire import string_field, varint
+from protos import grpc_service_pb2 as pb
+from tests.gateway.world import INFER, World, world_in_thread
+
+TENSOR = st.builds(
+    lambda name, datatype, shape, numbers: pb.ModelInferRequest.InferInputTensor(
+        name=name, datatype=datatype, shape=shape, contents=pb.InferTensorContents(fp32_contents=numbers)
+    ),
+    st.text(max_size=8),
+    st.sampled_from(["FP32", "BYTES", "INT64"]),
+    st.lists(st.integers(0, 2**40), max_size=3),
+    st.lists(st.floats(width=32, allow_nan=False), max_size=5),
+)
+PARAMETER = st.one_of(
+    st.booleans().map(lambda value: pb.InferParameter(bool_param=value)),
+    st.integers(-(2**63), 2**63 - 1).map(lambda value: pb.InferParameter(int64_param=value)),
+    st.text(max_size=20).map(lambda value: pb.InferParameter(string_param=value)),
+)
+
+
+@st.composite
+def unknown_fields(draw: st.DrawFn) -> bytes:
+    """Fields that the contract does not know, of every wire type that parsers still agree on."""
+    written = b""
+    for number in draw(st.lists(st.integers(100, 2**29 - 1), max_size=3)):
+        kind = draw(st.sampled_from([0, 1, 2, 5]))
+        value = {
+            0: lambda: varint(draw(st.integers(0, 2**64 - 1))),
+            1: lambda: draw(st.binary(min_size=8, max_size=8)),
+            2: lambda: ((data := draw(st.binary(max_size=30))) and varint(len(data)) + data) or b"\0",
+            5: lambda: draw(st.binary(min_size=4, max_size=4)),
+        }[kind]()
+        written += varint(number << 3 | kind) + value
+    return written
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[str, bytes, bytes, bytes]:
+    """The version asked for; what comes before its field, the field, and what follows."""
+    request = pb.ModelInferRequest(
+        model_name="digits",
+        id=draw(st.text(max_size=20)),
+        inputs=draw(st.lists(TENSOR, max_size=3)),
+        raw_input_contents=draw(st.lists(st.binary(max_size=200), max_size=3)),
+    )
+    for key, value in draw(st.dictionaries(st.text(max_size=8), PARAMETER, max_size=3)).items():
+        request.parameters[key].CopyFrom(value)
+    version = draw(st.sampled_from(["", "1", "stable", "2", "canary"]))
+    field = string_field(2, version) if version else b""
+    first, last = draw(unknown_fields()), draw(unknown_fields())
+    parts = [first, request.SerializeToString(), last]
+    at = draw(st.integers(0, 3))
+    return version, b"".join(parts[:at]), field, b"".join(parts[at:])
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, grpc.UnaryUnaryMultiCallable]]:
+    with world_in_thread(tmp_path_factory.mktemp("fidelity")) as world, grpc.insecure_channel(world.address) as channel:
+        yield world, channel.unary_unary(INFER)
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(asked=requests())
+def test_what_the_worker_receives_is_what_the_caller_sent(behind, asked: tuple[str, bytes, bytes, bytes]) -> None:
+    world, infer = behind
+    version, before, field, after = asked
+    resolved = {"stable": "1", "canary": "2"}.get(version)
+    worker = world.workers[{"": "1"}.get(version, resolved or version)]
+
+    infer(before + field + after, metadata=[world.bearer()], timeout=10)
+
+    edited = string_field(2, resolved) if resolved else field
+    assert worker.infers()[-1] == before + edited + after
+    worker.calls.clear()

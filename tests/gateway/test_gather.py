@@ -1,0 +1,118 @@
+"""Calls that concern several services."""
+
+from collections.abc import Awaitable, Callable
+
+import grpc
+import grpc.aio
+import pytest
+
+from protos import grpc_service_pb2 as pb
+from tests.gateway.test_service import refused
+from tests.gateway.world import SERVICE, World, failing
+
+Code = grpc.StatusCode
+INDEX = SERVICE + "RepositoryIndex"
+STATISTICS = SERVICE + "ModelStatistics"
+LOAD = SERVICE + "RepositoryModelLoad"
+
+
+def answering(message: object) -> Callable[..., Awaitable[bytes]]:
+    async def answer(_message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
+        return message.SerializeToString()  # type: ignore[attr-defined]
+
+    return answer
+
+
+def index(*rows: tuple[str, str]) -> pb.RepositoryIndexResponse:
+    models = [
+        pb.RepositoryIndexResponse.ModelIndex(name=name, version=version, state="READY") for name, version in rows
+    ]
+    return pb.RepositoryIndexResponse(models=models)
+
+
+@pytest.fixture
+def indexed(world: World) -> World:
+    world.one.behaviour[INDEX] = answering(index(("digits", "1"), ("secret", "1"), ("shared", "1"), ("stray", "1")))
+    world.two.behaviour[INDEX] = answering(index(("digits", "2"), ("digits", "1")))
+    return world
+
+
+async def rows(world: World, **claims: str) -> list[tuple[str, str]]:
+    answer = pb.RepositoryIndexResponse.FromString(await world.call("RepositoryIndex", b"", **claims))
+    return [(row.name, row.version) for row in answer.models]
+
+
+async def test_the_index_is_merged_and_shows_what_the_caller_may_inspect(indexed: World) -> None:
+    assert sorted(await rows(indexed)) == [("digits", "1"), ("digits", "2"), ("shared", "1")]
+    assert sorted(await rows(indexed, scope="digits")) == [("digits", "1"), ("digits", "2")]
+    assert ("secret", "1") in await rows(indexed, scope="manage")  # the row was there to be seen
+    assert (await refused(rows(indexed, scope="nothing"))).reason == "NOT_GRANTED"
+
+
+async def test_each_service_is_asked_once(indexed: World) -> None:
+    await rows(indexed)
+    assert [len(worker.calls) for worker in indexed.workers.values()] == [1, 1]
+
+
+async def test_a_service_that_is_down_is_left_out_of_the_index(indexed: World) -> None:
+    indexed.two.behaviour[INDEX] = failing(Code.UNAVAILABLE)
+    assert sorted(await rows(indexed)) == [("digits", "1"), ("shared", "1")]
+    indexed.one.behaviour[INDEX] = failing(Code.UNAVAILABLE)
+    assert (await refused(rows(indexed))).reason == "MODEL_NOT_READY"
+
+
+async def test_statistics_of_one_model_come_from_all_its_copies(world: World) -> None:
+    for version, worker in world.workers.items():
+        stats = [pb.ModelStatistics(name=name, version=version, inference_count=3) for name in ("digits", "secret")]
+        worker.behaviour[STATISTICS] = answering(pb.ModelStatisticsResponse(model_stats=stats))
+
+    async def asked(version: str) -> list[tuple[str, str]]:
+        message = pb.ModelStatisticsRequest(name="digits", version=version).SerializeToString()
+        answer = pb.ModelStatisticsResponse.FromString(await world.call("ModelStatistics", message))
+        return sorted((row.name, row.version) for row in answer.model_stats)
+
+    assert await asked("") == [("digits", "1"), ("digits", "2")]
+    assert await asked("canary") == [("digits", "2")]
+    assert pb.ModelStatisticsRequest.FromString(world.two.calls[-1][1]).version == "2"
+
+
+async def test_a_load_reaches_every_copy(world: World) -> None:
+    for worker in world.workers.values():
+        worker.behaviour[LOAD] = answering(pb.RepositoryModelLoadResponse())
+    message = pb.RepositoryModelLoadRequest(model_name="digits").SerializeToString()
+    assert (await refused(world.call("RepositoryModelLoad", message))).reason == "NOT_GRANTED"
+    assert not world.one.calls
+    await world.call("RepositoryModelLoad", message, scope="manage:digits")
+    assert [len(worker.calls) for worker in world.workers.values()] == [1, 1]
+
+    world.two.behaviour[LOAD] = failing(Code.INVALID_ARGUMENT, "no such file")
+    told = await refused(world.call("RepositoryModelLoad", message, scope="manage:digits"))
+    assert (told.status, told.text) == (Code.INVALID_ARGUMENT, "no such file")
+
+
+@pytest.mark.parametrize(
+    "method", ["LogSettings", "SystemSharedMemoryRegister", "CudaSharedMemoryStatus", "TraceSetting"]
+)
+async def test_what_is_set_for_a_whole_server_takes_a_grant_for_all_its_models(world: World, method: str) -> None:
+    for worker in world.workers.values():
+        worker.behaviour[SERVICE + method] = answering(pb.LogSettingsResponse())
+    assert (await refused(world.call(method, b""))).reason == "NOT_GRANTED"
+    # The second worker holds digits alone, the first one other models, too.
+    await world.call(method, b"", scope="manage:digits")
+    assert [len(worker.calls) for worker in world.workers.values()] == [0, 1]
+
+
+async def test_a_whole_server_call_reaches_every_server_of_who_may_manage_all(world: World) -> None:
+    for worker in world.workers.values():
+        worker.behaviour[SERVICE + "LogSettings"] = answering(pb.LogSettingsResponse())
+    told = await refused(world.call("LogSettings", b"", scope="manage"))
+    assert told.reason == "MODEL_NOT_READY"  # `dead` has no copy: nothing is done by halves in silence
+    assert [len(worker.calls) for worker in world.workers.values()] == [1, 1]
+
+
+async def test_an_answer_that_cannot_be_read_is_ours_to_explain(indexed: World) -> None:
+    async def noise(_message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
+        return b"\x0a\xff"
+
+    indexed.one.behaviour[INDEX] = noise
+    assert (await refused(rows(indexed))).reason == "INTERNAL"

@@ -1,0 +1,191 @@
+"""The process: how it starts, who may come in, and how it ends."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from gateway.server import StartError, serving
+from gateway.settings import load
+from protos import grpc_service_pb2 as pb
+from tests.gateway import world as worlds
+from tests.gateway.certificates import Authority
+from tests.gateway.test_service import refused
+from tests.gateway.tokens import Issuer
+from tests.gateway.world import INFER, SERVICE, Worker, World, echo, running
+
+START = "import sys, os, pathlib; from gateway.settings import load; from gateway.server import run; " + (
+    "sys.exit(run(load(pathlib.Path(sys.argv[1]), os.environ)))"
+)
+
+
+@contextlib.asynccontextmanager
+async def process(config: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """The gateway as a process of its own, and where it says that it listens."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", START, config, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    try:
+        line = (await asyncio.wait_for(child.stdout.readline(), 30)).decode()
+        assert line.startswith("headrace gateway ready on "), line
+        yield child, line.split()[-1]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.communicate()
+
+
+def written(folder: Path, issuer: Issuer, worker: Worker, **listen: object) -> Path:
+    jwks = folder / "jwks.json"
+    jwks.write_bytes(issuer.jwks())
+    config = worlds.configuration(issuer, jwks, worker.address, worker.address, worker.address)
+    config["listen"].update(listen)
+    path = folder / "headrace.yaml"
+    path.write_text(json.dumps(config))
+    return path
+
+
+async def test_sigterm_lets_running_calls_finish_and_sends_new_ones_elsewhere(tmp_path: Path) -> None:
+    issuer, gate, reached = Issuer(scope="all"), asyncio.Event(), asyncio.Event()
+
+    async def wait(message: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        reached.set()
+        await gate.wait()
+        return await echo(message, context)
+
+    async with running(Worker({INFER: wait})) as worker:
+        config = written(tmp_path, issuer, worker, notice="300ms", drain="20s")
+        async with process(config) as (child, address), grpc.aio.insecure_channel(address) as channel:
+            token = [("authorization", f"Bearer {issuer.token()}")]
+            message = pb.ModelInferRequest(model_name="shared", id="9").SerializeToString()
+            call = asyncio.ensure_future(channel.unary_unary(INFER)(message, metadata=token))
+            await asyncio.wait_for(reached.wait(), 10)
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            while (await watch.read()).status != health_pb2.HealthCheckResponse.SERVING:
+                pass
+
+            child.send_signal(signal.SIGTERM)
+
+            told = await asyncio.wait_for(watch.read(), 5)
+            assert told.status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await asyncio.wait_for(watch.read(), 5) is grpc.aio.EOF
+            code = None
+            async with asyncio.timeout(10):
+                while code is None:  # until the door is closed to new callers
+                    async with grpc.aio.insecure_channel(address, options=worlds.CLIENT) as other:
+                        try:
+                            await other.unary_unary(SERVICE + "ServerLive")(b"", timeout=5)
+                        except grpc.aio.AioRpcError as error:
+                            code = error.code()
+            assert code is grpc.StatusCode.UNAVAILABLE  # which callers try elsewhere
+            assert child.returncode is None
+            gate.set()
+            answer = pb.ModelInferResponse.FromString(await asyncio.wait_for(call, 10))
+            assert answer.id == "9"
+            assert await asyncio.wait_for(child.wait(), 10) == 0
+            assert child.stderr is not None
+            assert "Traceback" not in (await child.stderr.read()).decode()
+
+
+async def test_calls_that_outlast_the_drain_are_ended(tmp_path: Path) -> None:
+    reached = asyncio.Event()
+
+    async def wait(_message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
+        reached.set()
+        await asyncio.sleep(60)
+        return b""
+
+    issuer = Issuer(scope="all")
+    async with running(Worker({INFER: wait})) as worker:
+        config = written(tmp_path, issuer, worker, drain="100ms")
+        async with process(config) as (child, address), grpc.aio.insecure_channel(address) as channel:
+            message = pb.ModelInferRequest(model_name="shared").SerializeToString()
+            token = [("authorization", f"Bearer {issuer.token()}")]
+            call = asyncio.ensure_future(channel.unary_unary(INFER)(message, metadata=token))
+            await asyncio.wait_for(reached.wait(), 10)
+            child.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(child.wait(), 10) == 0
+            await refused(call)
+            await asyncio.wait_for(worker.cancelled.wait(), 5)
+
+
+async def test_a_port_that_is_taken_is_one_clear_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        worker = Worker(address="127.0.0.1:1")
+        for name in ("address", "admin"):
+            settings = load(written(tmp_path, Issuer(), worker, **{name: address}), {})
+            with pytest.raises(StartError, match=f"cannot listen on {address}"):
+                await serving(settings).__aenter__()
+
+
+async def test_reflection_tells_the_real_service(world: World) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(world.channel)
+
+    async def asked(**question: str) -> reflection_pb2.ServerReflectionResponse:
+        call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**question)]))
+        return await call.read()
+
+    listed = (await asked(list_services="")).list_services_response.service
+    assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= {service.name for service in listed}
+    described = await asked(file_containing_symbol="inference.GRPCInferenceService")
+    assert pb.DESCRIPTOR.serialized_pb in described.file_descriptor_response.file_descriptor_proto
+
+
+async def test_admin_pages(world: World) -> None:
+    async with aiohttp.ClientSession(f"http://{world.admin}") as http:
+        assert (await http.get("/healthz")).status == 200
+        async with asyncio.timeout(5):
+            while (await http.get("/readyz")).status != 200:
+                await asyncio.sleep(0.01)
+        shown = await (await http.get("/config")).json()
+    assert [model["name"] for model in shown["models"]][:2] == ["digits", "shared"]
+    assert shown["models"][0]["timeout"] == "5s"
+
+
+async def test_not_ready_without_any_issuers_keys(tmp_path: Path) -> None:
+    def unknown_keys(config: dict) -> None:
+        Path(tmp_path, "empty.json").write_text('{"keys": []}')
+        config["issuers"][0]["jwks"] = "file:empty.json"
+
+    async with worlds.world(tmp_path, unknown_keys) as world, aiohttp.ClientSession() as http:
+        assert (await http.get(f"http://{world.admin}/readyz")).status == 503
+        told = await refused(world.infer())
+        assert (told.status, told.reason) == (grpc.StatusCode.UNAVAILABLE, "KEYS_UNAVAILABLE")
+        assert told.retry_after
+
+
+async def test_tls_and_client_certificates(tmp_path: Path) -> None:
+    ours, strangers = Authority(), Authority()
+    names = {"certificate": "server.pem", "key": "server.key", "client_ca": "ca.pem"}
+    certificate, key = ours.issue("127.0.0.1")
+    for name, content in (("server.pem", certificate), ("server.key", key), ("ca.pem", ours.pem)):
+        (tmp_path / name).write_bytes(content)
+
+    def channel(pair: tuple[bytes, bytes] | None) -> grpc.aio.Channel:
+        chain, private = pair or (None, None)
+        return grpc.aio.secure_channel(world.address, grpc.ssl_channel_credentials(ours.pem, private, chain))
+
+    async with worlds.world(tmp_path, lambda config: config["listen"].update(tls=names)) as world:
+        message = pb.ModelInferRequest(model_name="digits", id="5").SerializeToString()
+        async with channel(ours.issue("client")) as known:
+            answer = await known.unary_unary(INFER)(message, metadata=[world.bearer()], timeout=10)
+            assert pb.ModelInferResponse.FromString(answer).id == "5"
+        for pair in (strangers.issue("client"), None):
+            async with channel(pair) as stranger:
+                told = await refused(stranger.unary_unary(INFER)(message, metadata=[world.bearer()], timeout=3))
+                assert told.status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -1,0 +1,126 @@
+"""ModelStreamInfer through the gateway."""
+
+import asyncio
+import time
+
+import grpc
+import grpc.aio
+
+from protos import grpc_service_pb2 as pb
+from tests.gateway.test_service import refused
+from tests.gateway.world import STREAM, Metadata, World, echo, failing
+
+Code = grpc.StatusCode
+
+
+def message(model: str, version: str = "", id: str = "") -> bytes:
+    return pb.ModelInferRequest(model_name=model, model_version=version, id=id).SerializeToString()
+
+
+def opened(world: World, metadata: Metadata | None = None) -> grpc.aio.StreamStreamCall:
+    return world.channel.stream_stream(STREAM)(metadata=[world.bearer()] if metadata is None else metadata, timeout=20)
+
+
+async def answers(call: grpc.aio.StreamStreamCall) -> list[pb.ModelStreamInferResponse]:
+    return [pb.ModelStreamInferResponse.FromString(answer) async for answer in call]
+
+
+async def exchanged(world: World, *messages: bytes, extra: Metadata = []) -> list[pb.ModelStreamInferResponse]:  # noqa: B006 - never changed
+    call = opened(world, [world.bearer(), *extra])
+    for each in messages:
+        await call.write(each)
+    await call.done_writing()
+    return await answers(call)
+
+
+async def test_one_stream_reaches_several_models_and_keeps_the_order_of_each(world: World) -> None:
+    sent = [message("digits", "canary" if n % 2 else "1", str(n)) for n in range(40)]
+    got = [answer.infer_response for answer in await exchanged(world, *sent)]
+    assert [answer.id for answer in got if answer.model_version == "1"] == [str(n) for n in range(0, 40, 2)]
+    assert [answer.id for answer in got if answer.model_version == "2"] == [str(n) for n in range(1, 40, 2)]
+    assert {dict(pairs)["x-model-version"] for pairs in world.two.metadata} == {"2"}
+
+
+async def test_a_refused_message_is_answered_in_band_and_the_stream_goes_on(world: World) -> None:
+    got = await exchanged(
+        world, message("digits", id="a"), message("secret", id="b"), message("digits", id="c"), b"\x0a\xff"
+    )
+    good = [answer.infer_response.id for answer in got if not answer.error_message]
+    bad = sorted(
+        (answer.error_message.partition(":")[0], answer.infer_response.id) for answer in got if answer.error_message
+    )
+    assert good == ["a", "c"]
+    assert bad == [("NOT_GRANTED", "b"), ("REQUEST_MALFORMED", "")]
+
+
+async def test_a_refused_message_ends_the_stream_where_the_caller_asks_for_a_status(world: World) -> None:
+    told = await refused(exchanged(world, message("secret"), extra=[("triton_grpc_error", "true")]))
+    assert (told.status, told.reason) == (Code.PERMISSION_DENIED, "NOT_GRANTED")
+
+
+async def test_a_stream_without_a_token_is_refused(world: World) -> None:
+    assert (await refused(answers(opened(world, [])))).reason == "TOKEN_MISSING"
+
+
+async def test_a_token_that_expires_ends_the_stream_at_its_next_message(world: World) -> None:
+    call = opened(world, [world.bearer(exp=time.time() + 0.5)])  # and the leeway is one second
+    await call.write(message("digits", id="a"))
+    assert pb.ModelStreamInferResponse.FromString(await call.read()).infer_response.id == "a"
+
+    async def until_refused() -> None:
+        while True:
+            await call.write(message("digits"))
+            if not isinstance(await call.read(), bytes):
+                await answers(call)
+            await asyncio.sleep(0.05)
+
+    told = await refused(asyncio.wait_for(until_refused(), 10))
+    assert (told.status, told.reason) == (Code.UNAUTHENTICATED, "TOKEN_EXPIRED")
+
+
+async def test_a_worker_that_fails_ends_the_stream(world: World) -> None:
+    world.one.behaviour[STREAM] = failing(Code.UNAVAILABLE, "10.1.2.3 is down")
+    told = await refused(exchanged(world, message("digits", id="a")))
+    assert (told.status, told.reason) == (Code.UNAVAILABLE, "MODEL_NOT_READY")
+    assert "10.1.2.3" not in told.everything
+
+
+async def test_a_caller_that_leaves_cancels_upstream(world: World) -> None:
+    reached = asyncio.Event()
+
+    async def wait(_message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
+        reached.set()
+        await asyncio.sleep(60)
+        return b""
+
+    world.one.behaviour[STREAM] = wait
+    call = opened(world)
+    await call.write(message("digits", id="a"))
+    await asyncio.wait_for(reached.wait(), 5)
+    assert not world.one.cancelled.is_set()
+    call.cancel()
+    await asyncio.wait_for(world.one.cancelled.wait(), 5)
+
+
+async def test_answers_may_come_after_the_caller_has_closed_its_side(world: World) -> None:
+    gate = asyncio.Event()
+
+    async def later(body: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        await gate.wait()
+        return await echo(body, context)
+
+    world.one.behaviour[STREAM] = later
+    call = opened(world)
+    await call.write(message("digits", id="a"))
+    await call.done_writing()
+    gate.set()
+    assert [answer.infer_response.id for answer in await answers(call)] == ["a"]
+
+
+async def test_a_stream_with_no_message_ends_well(world: World) -> None:
+    assert await exchanged(world) == []
+
+
+async def test_a_model_without_a_copy(world: World) -> None:
+    told = await refused(exchanged(world, message("dead")))
+    assert (told.status, told.reason) == (Code.UNAVAILABLE, "MODEL_NOT_READY")
