@@ -51,13 +51,9 @@ class Addresses:
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, then drain. Returns the exit status."""
+    """Serve until SIGTERM or SIGINT; 0 once drained. Raises StartError."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    try:
-        asyncio.run(_until_stopped(settings))
-    except StartError as error:
-        print(f"headrace: {error}", file=sys.stderr)  # noqa: T201 - the process's own last words
-        return 1
+    asyncio.run(_until_stopped(settings))
     return 0
 
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Model servers. Law: one worker process serves one Triton-style model repository, and knows nothing of the gateway."""
