@@ -1,11 +1,13 @@
 """`headrace.yaml` as data that knows its lines. Law: a mistake is reported with the place where it was written.
 
-YAML 1.1 as PyYAML reads it, without tags of its own; a key that occurs twice is a mistake. Environment variables
-`HEADRACE_SECTION__KEY` lie over the file; their values are YAML, too, so that lists and numbers can be given.
+YAML as PyYAML reads it, except that `true` and `false` alone are booleans, as in YAML 1.2: `on` is a key of ours. A key
+that occurs twice is a mistake. Environment variables `HEADRACE_SECTION__KEY` lie over the file; their values are YAML,
+too, so that lists and numbers can be given.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,18 @@ import yaml
 
 PREFIX: Final = "HEADRACE_"
 Place = tuple[str | int, ...]
+
+_BOOL: Final = "tag:yaml.org,2002:bool"
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML declares it so
+        first: [(tag, form) for tag, form in resolvers if tag != _BOOL]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(_BOOL, re.compile("^(?:true|false)$"), ["t", "f"])
 
 
 class SettingsError(Exception):
@@ -79,7 +93,7 @@ def _overlay(data: dict[str, Any], origins: dict[tuple[str, ...], str], name: st
 
 def _parse(text: str, source: str, origins: dict[tuple[str, ...], str]) -> Any:  # noqa: ANN401 - YAML holds anything
     """The value of one YAML document; fills in where its parts were written. Raises SettingsError."""
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
