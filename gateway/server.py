@@ -18,7 +18,6 @@ import grpc
 import grpc.aio
 from aiohttp import web
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from gateway import jwks
 from gateway.admin import application
@@ -31,7 +30,7 @@ from gateway.service import Service, Steps
 from gateway.settings import Issuer, Listen, Settings, Tls
 from gateway.upstream import Upstream
 from gateway.verify import TrustedIssuer, Verifier
-from protos import tracing
+from protos import reflection, tracing
 
 log = logging.getLogger("headrace.gateway")
 
@@ -92,7 +91,7 @@ async def serving(settings: Settings) -> AsyncIterator[Addresses]:
         server = grpc.aio.server(options=_options(settings))
         server.add_generic_rpc_handlers((Service(steps, tracer, time.monotonic),))
         health_pb2_grpc.add_HealthServicer_to_server(Health(steps, readiness, tracer, time.monotonic), server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection.enable(server, SERVICE, health.SERVICE_NAME)
         address = _listen(server, settings.listen)
         await server.start()
         try:

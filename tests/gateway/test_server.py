@@ -142,8 +142,12 @@ async def test_reflection_tells_the_real_service(world: World) -> None:
 
     listed = (await asked(list_services="")).list_services_response.service
     assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= {service.name for service in listed}
-    described = await asked(file_containing_symbol="inference.GRPCInferenceService")
-    assert pb.DESCRIPTOR.serialized_pb in described.file_descriptor_response.file_descriptor_proto
+    service = "inference.GRPCInferenceService"
+    for symbol in (service, f"{service}.ModelInfer", "inference.ModelInferRequest.InferInputTensor"):
+        described = await asked(file_containing_symbol=symbol)
+        assert pb.DESCRIPTOR.serialized_pb in described.file_descriptor_response.file_descriptor_proto
+    for symbol in (f"{service}.ModelExplain", "inference.Nothing"):
+        assert (await asked(file_containing_symbol=symbol)).error_response.error_code == 5
 
 
 async def test_admin_pages(world: World) -> None:

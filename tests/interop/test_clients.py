@@ -46,7 +46,7 @@ async def test_grpcurl_by_reflection(door: readme.Door) -> None:
     assert f"{SERVICE}.ModelStreamInfer" in listed.split()
     code, answer, said = await grpcurl(door, f"{SERVICE}/ModelInfer", image(42))
     assert code == 0, said
-    assert json.loads(answer)["rawOutputContents"] == ["KgAAAAAAAAA="]  # 42, little endian
+    assert json.loads(answer)["raw_output_contents"] == ["KgAAAAAAAAA="]  # 42, little endian
     code, answer, said = await grpcurl(door, f"{SERVICE}/ModelMetadata", '{"name": "digits"}')
     assert [tensor["name"] for tensor in json.loads(answer)["inputs"]] == ["image"]
 
