@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway import jwks
 from gateway.readiness import Readiness
 from gateway.settings import Settings
 
@@ -30,8 +31,8 @@ def application(settings: Settings, readiness: Readiness) -> web.Application:
 
 
 def shown(settings: Settings) -> str:
-    """The settings as JSON. URLs lose what follows `?`, where some put keys."""
+    """The settings as JSON, without secrets."""
     issuers = tuple(
-        issuer.model_copy(update={"jwks": issuer.jwks and issuer.jwks.partition("?")[0]}) for issuer in settings.issuers
+        issuer.model_copy(update={"jwks": issuer.jwks and jwks.shown(issuer.jwks)}) for issuer in settings.issuers
     )
     return settings.model_copy(update={"issuers": issuers}).model_dump_json(indent=2) + "\n"

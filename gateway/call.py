@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import grpc
 
 from gateway.rpcs import Rpc
-from gateway.wire import LENGTH, Field, Malformed, fields
+from gateway.wire import LENGTH, Budget, Field, Malformed, fields
 from mesh.catalog import well_formed_version
 from protos.errors import HeadraceError, Reason
 
@@ -55,14 +55,15 @@ def _read(rpc: Rpc, body: bytes) -> Call:
     shared_memory = False
     wanted = (rpc.model, rpc.version, rpc.id)
     infers = rpc.id != 0
-    for field in fields(body):
+    budget = Budget()
+    for field in fields(body, budget=budget):
         number = field.number
         if number in wanted:
             strings[number] = _string(body, field, repeated=number in strings)
             if number == rpc.version:
                 version_field = field
         elif infers and number in _PARAMETERS and not shared_memory:
-            shared_memory = _names_shared_memory(body, field)
+            shared_memory = _names_shared_memory(body, field, budget)
     version = strings.get(rpc.version, "")
     if version and not well_formed_version(version):
         raise Malformed("model_version is neither a positive integer nor an alias")
@@ -80,7 +81,7 @@ def _string(body: bytes, field: Field, *, repeated: bool) -> str:
         raise Malformed(f"field {field.number} is no UTF-8") from None
 
 
-def _names_shared_memory(body: bytes, tensor: Field) -> bool:
+def _names_shared_memory(body: bytes, tensor: Field, budget: Budget) -> bool:
     """Whether one of the tensor's parameters has a key that begins with `shared_memory_`."""
     if tensor.wire_type != LENGTH:
         raise Malformed(f"field {tensor.number} is no tensor")
@@ -88,8 +89,8 @@ def _names_shared_memory(body: bytes, tensor: Field) -> bool:
         return False
     return any(
         body.startswith(_SHARED_MEMORY, key.value, key.end)
-        for parameter in fields(body, tensor.value, tensor.end)
+        for parameter in fields(body, tensor.value, tensor.end, budget)
         if parameter.number == _PARAMETERS[tensor.number] and parameter.wire_type == LENGTH
-        for key in fields(body, parameter.value, parameter.end)
+        for key in fields(body, parameter.value, parameter.end, budget)
         if key.number == 1 and key.wire_type == LENGTH
     )

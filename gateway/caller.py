@@ -23,4 +23,4 @@ class Caller:
     @cached_property
     def name(self) -> str:
         """`SUBJECT@ISSUER` in visible ASCII, for `x-caller`, traces and logs; the subject's own `@` is quoted."""
-        return f"{quote(self.subject, safe='')}@{quote(self.issuer, safe=':/')}"
+        return f"{quote(self.subject, safe='', errors='surrogatepass')}@{quote(self.issuer, safe=':/')}"

@@ -80,10 +80,11 @@ def _overlay(data: dict[str, Any], origins: dict[tuple[str, ...], str], name: st
     place = tuple(name.removeprefix(PREFIX).lower().split("__"))
     section = data
     for key in place[:-1]:
-        below = section.get(key)
-        if not isinstance(below, dict):
-            below = section[key] = {}
-        section = below
+        if section.get(key) is None:
+            section[key] = {}
+        section = section[key]
+        if not isinstance(section, dict):
+            raise SettingsError([f"{name}: {key} is no section with keys: give all of it, as YAML"])
         origins.setdefault(place[: place.index(key) + 1], name)
     section[place[-1]] = _parse(value, name, {})
     for stale in [known for known in origins if known[: len(place)] == place]:
@@ -93,8 +94,8 @@ def _overlay(data: dict[str, Any], origins: dict[tuple[str, ...], str], name: st
 
 def _parse(text: str, source: str, origins: dict[tuple[str, ...], str]) -> Any:  # noqa: ANN401 - YAML holds anything
     """The value of one YAML document; fills in where its parts were written. Raises SettingsError."""
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -105,10 +106,10 @@ def _parse(text: str, source: str, origins: dict[tuple[str, ...], str]) -> Any: 
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise SettingsError([f"{source}:{line}: {error.problem or 'no YAML'}"]) from None
-    except yaml.YAMLError as error:
-        raise SettingsError([f"{source}: {error}"]) from None
-    finally:
-        loader.dispose()
+    except RecursionError:
+        raise SettingsError([f"{source}:1: something in it holds itself"]) from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise SettingsError([f"{source}:1: no YAML: {error}"]) from None
 
 
 def _walk(node: yaml.Node, place: tuple[str, ...], source: str, origins: dict[tuple[str, ...], str]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from gateway.exchange import Exchange
 from gateway.forward import forward
 from gateway.rpcs import Action
 from gateway.upstream import Upstream
-from gateway.wire import LENGTH, Malformed, fields
+from gateway.wire import LENGTH, Budget, Malformed, fields
 from mesh.catalog import Catalog
 from protos.errors import HeadraceError, unforeseen
 
@@ -114,7 +114,7 @@ def _one_per_service(ways: Iterable[tuple[Permit, Route]], upstream: Upstream) -
 def _rows(body: bytes, models: frozenset[str]) -> Iterator[bytes]:
     """The rows of these models, each with its tag and length. Raises Malformed."""
     names = {model.encode() for model in models}
-    for row in fields(body):
+    for row in fields(body, budget=Budget(len(body))):  # a worker may have as much to tell as it likes
         if row.number == _ROWS and row.wire_type == LENGTH:
             for field in fields(body, row.value, row.end):
                 if field.number == _NAME and field.wire_type == LENGTH and body[field.value : field.end] in names:

@@ -54,7 +54,7 @@ class KeySource:
 
     async def refresh(self) -> None:
         """Ask for newer keys, unless that was done within the spacing; waits for a fetch that is under way."""
-        if self._under_way is None and self._clock() - self._asked_at < _SPACING and self._current.keys:
+        if self._under_way is None and self._clock() - self._asked_at < _SPACING:
             return
         await self._fetch_once()
 
@@ -130,23 +130,30 @@ def from_discovery(session: aiohttp.ClientSession, issuer: str) -> Fetch:
 
 
 def is_safe_url(url: str) -> bool:
-    """Whether what is fetched from there can be trusted: by https, or by http from this machine."""
+    """Whether what is fetched from there can be trusted: by https, or by http from this machine; without a password."""
     scheme, _, rest = url.partition("://")
-    if scheme == "https":
-        return bool(rest)
     authority = rest.partition("/")[0]
+    if not authority or set(authority) & set("@?#\\"):  # which readers of URLs take for different hosts, or a password
+        return False
+    if scheme == "https":
+        return True
     host = authority.rpartition(":")[0] if ":" in authority.rpartition("]")[2] else authority
-    return scheme == "http" and "@" not in authority and is_loopback(host)
+    return scheme == "http" and is_loopback(host)
+
+
+def shown(url: str) -> str:
+    """The URL without what follows `?`, where some put keys."""
+    return url.partition("?")[0]
 
 
 async def get(session: aiohttp.ClientSession, url: str) -> bytes:
     """The body at the URL, at most 1 MiB; redirects are not followed. Raises FetchError."""
     async with session.get(url, allow_redirects=False) as response:
         if response.status != 200:
-            raise FetchError(f"{url} answers {response.status}")
+            raise FetchError(f"{shown(url)} answers {response.status}")
         body = bytearray()
         async for chunk in response.content.iter_chunked(65536):
             body += chunk
             if len(body) > _MAX_DOCUMENT:
-                raise FetchError(f"{url} sends more than {_MAX_DOCUMENT} bytes")
+                raise FetchError(f"{shown(url)} sends more than {_MAX_DOCUMENT} bytes")
         return bytes(body)

@@ -33,7 +33,7 @@ def _fetchable(value: str, info: ValidationInfo) -> str:
         return f"{_FILE}{_present(Path(value.removeprefix(_FILE)), info)}"
     if is_safe_url(value):
         return value
-    raise ValueError(f"{value!r} is neither an https URL (http only on this machine) nor {_FILE}PATH")
+    raise ValueError(f"neither an https URL (http only on this machine, and never with a password) nor {_FILE}PATH")
 
 
 def _issuer(value: str) -> str:
@@ -56,8 +56,9 @@ def _pattern(value: str) -> str:
 
 def _otlp(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/"):
-        raise ValueError(f"{value!r} is no OTLP/gRPC endpoint, as in http://127.0.0.1:4317")
+    rest = (parts.path.strip("/"), parts.query, parts.fragment)
+    if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc or any(rest):
+        raise ValueError("no OTLP/gRPC endpoint, as in http://127.0.0.1:4317")
     return value
 
 
@@ -104,7 +105,7 @@ class Issuer(Frozen):
 
     issuer: Annotated[str, AfterValidator(_issuer)]
     audiences: Annotated[tuple[str, ...], Field(min_length=1)]
-    jwks: Annotated[str, AfterValidator(_fetchable)] | None = None
+    jwks: Annotated[str, AfterValidator(_fetchable)] | None = Field(default=None, repr=False)
     algorithms: Annotated[tuple[Annotated[str, AfterValidator(_algorithm)], ...], Field(min_length=1)]
     leeway: Duration = 30.0
     refresh: Duration = 300.0

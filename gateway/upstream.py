@@ -99,7 +99,7 @@ def mistakes(catalog: Catalog, endpoints: Endpoints) -> Iterable[tuple[tuple[str
         for version, addresses in versions.items():
             if version not in catalog[name].versions:
                 yield (name, version), f"model {name} has no version {version}"
-            elif len(addresses) > 1 and len({_family(address) for address in addresses} & {"ipv4", "ipv6"}) != 1:
+            elif len(addresses) > 1 and {_family(address) for address in addresses} not in ({"ipv4"}, {"ipv6"}):
                 yield (
                     (name, version),
                     "several copies are named by addresses of one family, or by one DNS name that gives them all",

@@ -19,6 +19,7 @@ from gateway.keys import Key, KeySet
 from protos.errors import HeadraceError, Reason
 
 _MAX_TOKEN: Final = 16 * 1024  # characters; metadata of a call is bounded by gRPC anyway
+_MAX_SUBJECT: Final = 255  # characters, as OpenID Connect Core 1.0, section 2, bounds it
 _KEPT_TOKENS: Final = 10_000
 
 
@@ -131,8 +132,8 @@ def check_claims(claims: Mapping[str, object], trusted: TrustedIssuer, now: floa
     if not any(isinstance(member, str) and member in trusted.audiences for member in named):
         raise _invalid("the token is for another audience")
     subject = claims.get("sub")
-    if not isinstance(subject, str) or not subject:
-        raise _invalid("the token has no sub")
+    if not isinstance(subject, str) or not 0 < len(subject) <= _MAX_SUBJECT:
+        raise _invalid("the token has no sub, or too long a one")
     return Caller(trusted.issuer, subject, claims, expires_at)
 
 

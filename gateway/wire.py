@@ -14,6 +14,7 @@ VARINT: Final = 0
 FIXED64: Final = 1
 LENGTH: Final = 2
 FIXED32: Final = 5
+MOST_FIELDS: Final = 20_000  # some 20 ms of one core
 _FIXED: Final = {FIXED64: 8, FIXED32: 4}
 
 
@@ -31,11 +32,24 @@ class Field(NamedTuple):
     end: int
 
 
-def fields(body: bytes, start: int = 0, end: int | None = None) -> Iterator[Field]:
+class Budget:
+    """How many fields may still be walked, over all levels of one message: walking is work that the sender chooses."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = MOST_FIELDS) -> None:
+        self.left = left
+
+
+def fields(body: bytes, start: int = 0, end: int | None = None, budget: Budget | None = None) -> Iterator[Field]:
     """Every field of the message in `body[start:end]`, in order of appearance. Raises Malformed."""
     position = start
     stop = len(body) if end is None else end
+    budget = budget or Budget()
     while position < stop:
+        budget.left -= 1
+        if budget.left < 0:
+            raise Malformed(f"more than {MOST_FIELDS} fields")
         begin = position
         tag = body[position]
         position += 1

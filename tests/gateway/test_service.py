@@ -93,6 +93,7 @@ ROWS = [
     Row("worker not ready", worker_says(Code.UNAVAILABLE, PRIVATE), Code.UNAVAILABLE, "MODEL_NOT_READY", waits=True),
     Row("unreadable", lambda w: w.call("ModelInfer", b"\x0a\xff"), Code.INVALID_ARGUMENT, "REQUEST_MALFORMED"),
     Row("twice", lambda w: w.call("ModelInfer", infer() * 2), Code.INVALID_ARGUMENT, "REQUEST_MALFORMED"),
+    Row("too many", lambda w: w.call("ModelInfer", b"\x3a\0" * 20_001), Code.INVALID_ARGUMENT, "REQUEST_MALFORMED"),
     Row("version", lambda w: w.infer(version="1; drop"), Code.INVALID_ARGUMENT, "REQUEST_MALFORMED"),
     Row("shared memory", shared_memory, Code.INVALID_ARGUMENT, "SHARED_MEMORY_REFUSED"),
     Row(

@@ -1,0 +1,338 @@
+"""What can be configured, and what each mistake is answered with."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.rpcs import Action
+from gateway.settings import Settings, SettingsError, load
+from tests.gateway.tokens import Issuer
+
+GOOD = """\
+listen:
+  address: 127.0.0.1:8080
+  admin: 127.0.0.1:9090
+  tls: {certificate: tls.crt, key: tls.key}
+  notice: 100ms
+  drain: 10s
+issuers:
+- issuer: https://id.example/
+  audiences: [headrace]
+  jwks: file:keys/jwks.json
+  algorithms: [RS256, ES256]
+  leeway: 10s
+  refresh: 1m
+- issuer: https://discovered.example/
+  audiences: [headrace]
+  algorithms: [EdDSA]
+- issuer: kubernetes/serviceaccount
+  audiences: [headrace]
+  jwks: https://id.example/jwks.json
+  algorithms: [PS512]
+grants:
+- to: {issuer: https://id.example/, claims: {scope: "infer:*"}}
+  models: [digits, "vision-*"]
+  actions: [infer, inspect]
+models:
+- name: digits
+  host: digits.models.svc.cluster.local:8001
+  versions: {"1": {version: v1}, "2": {version: v2}}
+  aliases: {stable: "1"}
+  traffic: {"1": 90, "2": 10}
+  timeout: 5s
+  max_request: 64MiB
+- name: vision-a
+  host: vision-a:8001
+  versions: {"1": {}}
+upstream:
+  mode: direct
+  endpoints:
+    digits: {"1": [127.0.0.1:8101, 127.0.0.1:8103], "2": 127.0.0.1:8102}
+    vision-a: {"1": [127.0.0.1:8104]}
+telemetry:
+  otlp: http://127.0.0.1:4317
+  sample: 0.1
+"""
+PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "jwks.json").write_bytes(Issuer().jwks())
+    (tmp_path / "tls.crt").write_text("certificate")
+    (tmp_path / "tls.key").write_text(PRIVATE_KEY)
+    return tmp_path / "headrace.yaml"
+
+
+def _load(path: Path, text: str = GOOD, **environ: str) -> Settings:
+    path.write_text(text)
+    return load(path, environ)
+
+
+def _mistakes(path: Path, text: str = GOOD, **environ: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        _load(path, text, **environ)
+    return [mistake.replace(str(path), "FILE") for mistake in caught.value.mistakes]
+
+
+def test_a_good_file(path: Path) -> None:
+    settings = _load(path)
+    listen, (by_file, discovered, by_url) = settings.listen, settings.issuers
+    assert (listen.address, listen.admin, listen.notice, listen.drain) == (
+        "127.0.0.1:8080",
+        "127.0.0.1:9090",
+        0.1,
+        10.0,
+    )
+    assert listen.tls is not None
+    assert (listen.tls.key, listen.tls.client_ca) == (path.parent / "tls.key", None)
+    assert by_file.jwks == f"file:{path.parent / 'keys' / 'jwks.json'}"
+    assert (by_file.algorithms, by_file.leeway, by_file.refresh) == (("RS256", "ES256"), 10.0, 60.0)
+    assert (discovered.jwks, by_url.jwks) == (None, "https://id.example/jwks.json")
+    (grant,) = settings.grants
+    assert (grant.to.claims, grant.models) == ({"scope": "infer:*"}, ("digits", "vision-*"))
+    assert grant.actions == (Action.INFER, Action.INSPECT)
+    assert list(settings.catalog) == ["digits", "vision-a"]
+    assert settings.catalog["digits"].weights == (("1", 90), ("2", 10))
+    assert settings.upstream.endpoints["digits"] == {
+        "1": ("127.0.0.1:8101", "127.0.0.1:8103"),
+        "2": ("127.0.0.1:8102",),
+    }
+    assert (settings.telemetry.otlp, settings.telemetry.sample) == ("http://127.0.0.1:4317", 0.1)
+
+
+MINIMAL = """\
+issuers: [{issuer: "https://id.example/", audiences: [headrace], algorithms: [ES256]}]
+models: [{name: digits, host: "digits:8001", versions: {"1": {}}}]
+upstream: {endpoints: {digits: {"1": "127.0.0.1:8101"}}}
+"""
+
+
+def test_what_need_not_be_said(path: Path) -> None:
+    settings = _load(path, MINIMAL)
+    assert settings.grants == ()  # nobody may do anything
+    assert (settings.listen.address, settings.listen.tls) == ("127.0.0.1:8080", None)
+    assert settings.telemetry.otlp is None
+
+
+def test_settings_do_not_change(path: Path) -> None:
+    settings = _load(path)
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.listen.address = "0.0.0.0:1"  # type: ignore[misc]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        # keys
+        ("  address: 127.0.0.1:8080", "  adress: 127.0.0.1:8080", "listen.adress: unknown key; did you mean address?"),
+        ("telemetry:", "telemetri:", "telemetri: unknown key; did you mean telemetry?"),
+        ("  leeway: 10s", "  leaway: 10s", "issuers.0.leaway: unknown key; did you mean leeway?"),
+        ("  timeout: 5s", "  time_out: 5s", "models.0.time_out: unknown key; did you mean timeout?"),
+        ("  sample: 0.1", "  zzzzzz: 0.1", "telemetry.zzzzzz: unknown key"),
+        ("{certificate: tls.crt, ", "{certificat: tls.crt, certificate: tls.crt, ", "did you mean certificate?"),
+        ("  timeout: 5s", "  retries: {attempt: 1}", "did you mean attempts?"),
+        ("to: {issuer:", "to: {claim: {}, issuer:", "did you mean claims?"),
+        ("  drain: 10s", "  notice: 10s", "listen: notice occurs twice"),
+        # units and kinds
+        ("  drain: 10s", "  drain: 10", "listen.drain: 10 needs a unit"),
+        ("  drain: 10s", "  drain: 10 s", "listen.drain: '10 s' needs a unit"),
+        ("  max_request: 64MiB", "  max_request: 64", "models.0.max_request: 64 needs a unit"),
+        ("  address: 127.0.0.1:8080", "  address: 8080", "listen.address: 8080 is no HOST:PORT"),
+        ("  sample: 0.1", "  sample: 1.5", "telemetry.sample: Input should be less than or equal to 1"),
+        ("  otlp: http://127.0.0.1:4317", "  otlp: 127.0.0.1:4317", "no OTLP/gRPC endpoint"),
+        ("  otlp: http://127.0.0.1:4317", "  otlp: http://127.0.0.1:4318/v1/traces", "no OTLP/gRPC endpoint"),
+        ("  mode: direct", "  mode: magic", "upstream.mode: Input should be 'direct'"),
+        ('"2": 127.0.0.1:8102}', '"2": []}', "upstream.endpoints.digits.2: .* at least 1 item"),
+        ('"2": 127.0.0.1:8102}', "2: 127.0.0.1:8102}", "upstream.endpoints.digits.2: Input should be a valid string"),
+        # issuers
+        ("algorithms: [EdDSA]", "algorithms: [HS256]", "issuers.1.algorithms.0: 'HS256' is none of RS256"),
+        ("algorithms: [EdDSA]", "algorithms: [none]", "issuers.1.algorithms.0: 'none' is none of RS256"),
+        ("algorithms: [EdDSA]", "algorithms: []", "issuers.1.algorithms: Tuple should have at least 1 item"),
+        (
+            "jwks: file:keys/jwks.json",
+            "jwks: file:keys/none.json",
+            "issuers.0.jwks: .*none.json cannot be read: No such",
+        ),
+        ("jwks: file:keys/jwks.json", "jwks: file:keys", "issuers.0.jwks: .*keys cannot be read: Is a directory"),
+        ("jwks: file:keys/jwks.json", "jwks: http://id.example/k", "issuers.0.jwks: neither an https URL"),
+        ("jwks: file:keys/jwks.json", "jwks: http://127.0.0.1@evil/k", "issuers.0.jwks: neither an https URL"),
+        ("- issuer: https://discovered.example/", "- issuer: ''", "issuers.1.issuer: an issuer has a name"),
+        (
+            "- issuer: https://discovered.example/",
+            "- issuer: somewhere",
+            "issuers.1: without jwks the keys are found at",
+        ),
+        (
+            "- issuer: https://discovered.example/",
+            "- issuer: http://discovered.example/",
+            "issuers.1: without jwks the keys are found at",
+        ),
+        (
+            "- issuer: https://discovered.example/",
+            "- issuer: https://id.example/",
+            "issuers.1.issuer: there is another issuer https://id.example/",
+        ),
+        # grants
+        ("to: {issuer: https://id.example/,", "to: {issuer: x,", "grants.0.to.issuer: x is not among the issuers"),
+        ('models: [digits, "vision-*"]', 'models: [digits, "*-a"]', r"grants.0.models.1: '\*-a' is no pattern"),
+        ('models: [digits, "vision-*"]', "models: []", "grants.0.models: Tuple should have at least 1 item"),
+        ('{scope: "infer:*"}', '{scope: "*:infer"}', "grants.0.to.claims.scope: .* is no pattern"),
+        ("actions: [infer, inspect]", "actions: [infer, delete]", "grants.0.actions.1: Input should be 'infer'"),
+        # files
+        ("certificate: tls.crt", "certificate: none.crt", "listen.tls.certificate: .*none.crt cannot be read: No such"),
+        ("key: tls.key", "key: /none/tls.key", "listen.tls.key: /none/tls.key cannot be read: No such file"),
+        # models
+        ("- name: vision-a", "- name: digits", "models.1.name: there is another model digits"),
+        ("- name: vision-a", "- name: vision/a", "models.1.name: 'vision/a' is no model name"),
+        # endpoints
+        ('    vision-a: {"1"', '    vision-b: {"1"', "upstream.endpoints.vision-b: there is no model vision-b"),
+        ('    vision-a: {"1"', '    vision-a: {"3"', "upstream.endpoints.vision-a.3: model vision-a has no version 3"),
+        (
+            '    vision-a: {"1"',
+            "    vision-a: {} #",
+            "upstream.endpoints.vision-a: model vision-a has no endpoints for",
+        ),
+        (
+            "127.0.0.1:8103]",
+            '"[::1]:8103"]',
+            "upstream.endpoints.digits.1: several copies are named by addresses of one",
+        ),
+        ("127.0.0.1:8103]", "here]", "upstream.endpoints.digits.1.1: 'here' is no HOST:PORT"),
+    ],
+)
+def test_each_mistake_names_its_line(path: Path, old: str, new: str, what: str) -> None:
+    assert GOOD.count(old) == 1
+    told = _mistakes(path, GOOD.replace(old, new))
+    matching = [mistake for mistake in told if re.search(what, mistake)]
+    assert len(matching) == 1, told
+    line = GOOD[: GOOD.index(old)].count("\n") + 1
+    assert matching[0].startswith(f"FILE:{line}: "), matching
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('aliases: {stable: "1"}', 'aliases: {stable: "7"}', "models.0: alias stable names version 7"),
+        ('traffic: {"1": 90, "2": 10}', 'traffic: {"1": 90, "2": 20}', "models.0: traffic adds up to 110, not 100"),
+        ('traffic: {"1": 90, "2": 10}', "traffic: {}", "models.0: several versions need traffic"),
+        ("  timeout: 5s", "  timeout: 0s", "models.0: timeout must be more than nothing"),
+    ],
+)
+def test_a_model_that_does_not_fit_together_names_the_line_where_it_begins(
+    path: Path, old: str, new: str, what: str
+) -> None:
+    assert GOOD.count(old) == 1
+    (told,) = _mistakes(path, GOOD.replace(old, new))
+    line = GOOD[: GOOD.index("- name: digits")].count("\n") + 1
+    assert told.startswith(f"FILE:{line}: {what}")
+
+
+def test_what_is_missing(path: Path) -> None:
+    told = _mistakes(path, "listen: {}\n")
+    assert told == [f"FILE:1: {name}: Field required" for name in ("issuers", "models", "upstream")]
+
+
+def test_many_mistakes_are_told_at_once(path: Path) -> None:
+    text = GOOD
+    for old, new in {
+        "  address: 127.0.0.1:8080": "  adress: 127.0.0.1:8080",
+        "  drain: 10s": "  drain: 10",
+        "algorithms: [EdDSA]": "algorithms: [HS256]",
+        "jwks: file:keys/jwks.json": "jwks: file:none.json",
+        "  timeout: 5s": "  timeout: soon",
+        "  sample: 0.1": "  sample: 7",
+    }.items():
+        text = text.replace(old, new)
+    told = _mistakes(path, text)
+    assert [int(mistake.split(":")[1]) for mistake in told] == [6, 2, 10, 16, 31, 43]
+    assert len(told) == 6
+
+
+def test_many_things_that_do_not_fit_are_told_at_once(path: Path) -> None:
+    text = GOOD.replace("- name: vision-a", "- name: digits").replace(
+        "to: {issuer: https://id.example/", "to: {issuer: x"
+    )
+    told = "\n".join(_mistakes(path, text))
+    assert "models.1.name: there is another model digits" in told
+    assert "grants.0.to.issuer: x is not among the issuers" in told
+    assert "upstream.endpoints.vision-a: there is no model vision-a" in told
+
+
+def test_a_mistake_in_an_item_is_not_told_twice(path: Path) -> None:
+    told = _mistakes(path, GOOD.replace("algorithms: [EdDSA]", "algorithms: [HS256]"))
+    assert len(told) == 1
+
+
+# ---- the environment ----
+
+
+def test_the_environment_is_laid_over(path: Path) -> None:
+    settings = _load(path, HEADRACE_LISTEN__ADDRESS="127.0.0.1:0", HEADRACE_LISTEN__ADMIN="null", HEADRACE_GRANTS="[]")
+    assert (settings.listen.address, settings.listen.admin, settings.grants) == ("127.0.0.1:0", None, ())
+    assert settings.listen.drain == 10.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("HEADRACE_LISTEN__DRAIN", "10", "listen.drain: 10 needs a unit"),
+        ("HEADRACE_LISTEN__ADRESS", "127.0.0.1:1", "listen.adress: unknown key; did you mean address?"),
+        ("HEADRACE_LISTENS", "x", "listens: unknown key; did you mean listen?"),
+        ("HEADRACE_GRANTS", "[{to: {issuer: y}, models: [a], actions: [infer]}]", "y is not among the issuers"),
+        ("HEADRACE_TELEMETRY__SAMPLE", "lots", "telemetry.sample: Input should be a valid number"),
+        ("HEADRACE_LISTEN__TLS__KEY", "none.key", "listen.tls.key: .*none.key cannot be read"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_variable(path: Path, name: str, value: str, what: str) -> None:
+    (told,) = _mistakes(path, **{name: value})
+    assert told.startswith(f"{name}: ")
+    assert re.search(what, told)
+
+
+# ---- what is shown ----
+
+
+def test_no_key_is_held_or_shown(path: Path) -> None:
+    settings = _load(path)
+    for shown in (repr(settings), str(settings), settings.model_dump_json()):
+        assert "tls.key" in shown  # where it is, and no more
+        assert "PRIVATE" not in shown
+        assert "MIGHAgEAMBMG" not in shown
+
+
+def test_what_follows_the_question_mark_of_a_url_is_not_shown(path: Path) -> None:
+    settings = _load(path, GOOD.replace("file:keys/jwks.json", "https://id.example/jwks.json?key=hunter2"))
+    assert "hunter2" not in repr(settings)
+    assert settings.issuers[0].jwks == "https://id.example/jwks.json?key=hunter2"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("jwks: file:keys/jwks.json", "jwks: https://user:hunter2@id.example/jwks.json"),
+        ("otlp: http://127.0.0.1:4317", "otlp: http://user:hunter2@127.0.0.1:4317"),
+    ],
+)
+def test_passwords_in_urls_are_refused_and_not_shown(path: Path, old: str, new: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        _load(path, GOOD.replace(old, new))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_files_are_sought_from_the_folder_of_the_configuration(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert _load(path).listen.tls is not None
+    monkeypatch.chdir(tmp_path)
+    settings = load(Path("headrace.yaml"), {})
+    assert settings.listen.tls is not None
+    assert settings.listen.tls.key == tmp_path / "tls.key"
