@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 from weakref import WeakKeyDictionary
 
 import grpc
@@ -17,12 +18,21 @@ from gateway.caller import Caller
 from gateway.rpcs import Action
 from protos.errors import HeadraceError, Reason
 
+_WHOLE: Final = frozenset(
+    {
+        *("iss", "sub", "jti", "azp", "client_id"),
+        *("name", "given_name", "family_name", "middle_name", "nickname", "preferred_username", "email"),
+    }
+)
+"""Claims that are one value though there be blanks in it (RFC 7519, RFC 9068, OpenID Connect Core section 5.1)."""
+
 
 @dataclass(frozen=True)
 class Grant:
     """Whom it is for (issuer and claims, all of which must match), which models, which actions.
 
-    A model or claim value may end in `*`. A claim that is a list, or a string of words, matches by member.
+    A model or claim value may end in `*`. A claim that is a list, or a string of words, matches by member, except for
+    claims that name the caller: nobody becomes `admin` by the name of "admin bob".
     """
 
     issuer: str
@@ -111,13 +121,13 @@ def rights_of(caller: Caller, grants: Iterable[Grant]) -> Mapping[Action, Names]
 def matches(grant: Grant, caller: Caller) -> bool:
     """Whether the grant is for this caller."""
     return grant.issuer == caller.issuer and all(
-        _claim_matches(caller.claims.get(name), wanted) for name, wanted in grant.claims.items()
+        _claim_matches(name, caller.claims.get(name), wanted) for name, wanted in grant.claims.items()
     )
 
 
-def _claim_matches(claim: object, wanted: str) -> bool:
+def _claim_matches(name: str, claim: object, wanted: str) -> bool:
     if isinstance(claim, str):
-        members = [claim, *claim.split()]
+        members = [claim] if name in _WHOLE else [claim, *claim.split(" ")]
     elif isinstance(claim, list):
         members = [member for member in claim if isinstance(member, str)]
     else:

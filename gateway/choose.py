@@ -42,7 +42,7 @@ def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
     if call.version:
         return pin(call, model, resolve(model, call.version))
     version = drawn(model, draw)
-    if call.rpc.version and model.shares_copies(version):
+    if model.shares_copies(version):
         return pin(call, model, version)
     return Route(model, version, pinned=False, body=call.body)
 

@@ -8,7 +8,7 @@ too, so that lists and numbers can be given.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -41,13 +41,14 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """The file's data with the environment laid over it, and where each part of it was written."""
+    """The file's data with the environment laid over it.
+
+    `origins` tells where each part was written: place in the data -> `FILE:LINE`, or the variable's name.
+    """
 
     path: Path
     data: dict[str, Any]
-    origins: Mapping[tuple[str, ...], str] = field(
-        repr=False
-    )  # place in the data -> `FILE:LINE`, or the variable's name
+    origins: Mapping[tuple[str, ...], str] = field(repr=False)
 
     def mistake(self, place: Place, what: str) -> str:
         """The line that tells of a mistake at that place in the data."""
@@ -57,8 +58,8 @@ class ConfigFile:
         return f"{origin}: {where}: {what}" if where else f"{origin}: {what}"
 
 
-def read(path: Path, environ: Mapping[str, str]) -> ConfigFile:
-    """The configuration as written. Raises SettingsError."""
+def read(path: Path, environ: Mapping[str, str], sections: Collection[str]) -> ConfigFile:
+    """The configuration as written; `sections` are the keys at its top. Raises SettingsError."""
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -71,13 +72,16 @@ def read(path: Path, environ: Mapping[str, str]) -> ConfigFile:
     if not isinstance(data, dict):
         raise SettingsError([f"{path}:1: not a mapping of sections"])
     for name, value in sorted(environ.items()):
-        if name.startswith(PREFIX):
-            _overlay(data, origins, name, value)
+        place = tuple(name.removeprefix(PREFIX).lower().split("__"))
+        # A cluster sets HEADRACE_PORT and the like for a service of that name: these are none of ours.
+        if name.startswith(PREFIX) and (len(place) > 1 or place[0] in sections):
+            _overlay(data, origins, place, name, value)
     return ConfigFile(path, data, origins)
 
 
-def _overlay(data: dict[str, Any], origins: dict[tuple[str, ...], str], name: str, value: str) -> None:
-    place = tuple(name.removeprefix(PREFIX).lower().split("__"))
+def _overlay(
+    data: dict[str, Any], origins: dict[tuple[str, ...], str], place: tuple[str, ...], name: str, value: str
+) -> None:
     section = data
     for key in place[:-1]:
         if section.get(key) is None:
@@ -108,7 +112,7 @@ def _parse(text: str, source: str, origins: dict[tuple[str, ...], str]) -> Any: 
         raise SettingsError([f"{source}:{line}: {error.problem or 'no YAML'}"]) from None
     except RecursionError:
         raise SettingsError([f"{source}:1: something in it holds itself"]) from None
-    except (yaml.YAMLError, ValueError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
         raise SettingsError([f"{source}:1: no YAML: {error}"]) from None
 
 
@@ -118,8 +122,11 @@ def _walk(node: yaml.Node, place: tuple[str, ...], source: str, origins: dict[tu
         seen: set[Hashable] = set()
         for key, value in node.value:
             line = f"{source}:{key.start_mark.line + 1}"
-            if key.value in seen or not isinstance(key, yaml.ScalarNode):
-                yield f"{line}: {'.'.join(map(str, place)) or 'top level'}: {key.value} occurs twice"
+            if not isinstance(key, yaml.ScalarNode):
+                yield f"{line}: {'.'.join(place) or 'top level'}: a key is a word, not a list or a mapping"
+                continue
+            if key.value in seen:
+                yield f"{line}: {'.'.join(place) or 'top level'}: {key.value} occurs twice"
                 continue
             seen.add(key.value)
             origins[(*place, key.value)] = line

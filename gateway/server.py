@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 from aiohttp import web
 from grpc_health.v1 import health, health_pb2_grpc
+from opentelemetry.sdk.trace import TracerProvider
 
 from gateway import jwks
 from gateway.admin import application
@@ -27,7 +28,7 @@ from gateway.local import Local
 from gateway.readiness import Readiness
 from gateway.rpcs import SERVICE
 from gateway.service import Service, Steps
-from gateway.settings import Issuer, Listen, Settings, Tls
+from gateway.settings import Issuer, Listen, Settings, Telemetry, Tls
 from gateway.upstream import Upstream
 from gateway.verify import TrustedIssuer, Verifier
 from protos import reflection, tracing
@@ -72,9 +73,7 @@ async def _until_stopped(settings: Settings) -> None:
 async def serving(settings: Settings) -> AsyncIterator[Addresses]:
     """A gateway that takes calls while inside, and drains on leaving. Raises StartError."""
     async with contextlib.AsyncExitStack() as stack:
-        provider = tracing.provider(settings.telemetry.service, settings.telemetry.otlp, settings.telemetry.sample)
-        stack.push_async_callback(asyncio.to_thread, provider.shutdown)
-        tracer = provider.get_tracer("headrace.gateway")
+        tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
         issuers = await _issuers(settings, stack)
         readiness = Readiness(lambda: any(issuer.keys.current.keys for issuer in issuers))
         upstream = Upstream(settings.upstream.endpoints)
@@ -101,6 +100,14 @@ async def serving(settings: Settings) -> AsyncIterator[Addresses]:
             await asyncio.sleep(settings.listen.notice)
             readiness.close()
             await server.stop(settings.listen.drain)
+
+
+def _provider(telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> TracerProvider | None:
+    if telemetry.otlp is None:
+        return None
+    provider = tracing.provider(telemetry.service, telemetry.otlp, telemetry.sample)
+    stack.push_async_callback(asyncio.to_thread, provider.shutdown)
+    return provider
 
 
 async def _issuers(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[TrustedIssuer, ...]:

@@ -163,7 +163,7 @@ class Settings(Frozen):
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
     """The settings in the file, with the environment's laid over. Raises SettingsError with every mistake."""
-    file = read(path, environ)
+    file = read(path, environ, Settings.model_fields)
     try:
         settings = Settings.model_validate(file.data, context={"folder": path.absolute().parent})
     except ValidationError as error:
@@ -225,6 +225,8 @@ def _incoherent(settings: Settings) -> Iterator[tuple[Place, str]]:
     for index, name in enumerate(names):
         if name in names[:index]:
             yield ("models", index, "name"), f"there is another model {name}"
+        for place, what in settings.models[index].mistakes():
+            yield ("models", index, *place), what
     issuers = [issuer.issuer for issuer in settings.issuers]
     for index, issuer in enumerate(issuers):
         if issuer in issuers[:index]:

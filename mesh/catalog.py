@@ -6,12 +6,12 @@ Law: the one place that knows models. Everything else asks the catalog.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from ipaddress import ip_address
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from protos.units import Address, Duration, Size
 
@@ -89,21 +89,20 @@ class Model(Frozen):
     retries: Retries = Retries()
     forward_token: bool = False
 
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
+    def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """What does not fit together: (where in the model, what). Whoever reads a model asks for these."""
         for alias, version in self.aliases.items():
             if version not in self.versions:
-                raise ValueError(f"alias {alias} names version {version}, which is not among the versions")
+                yield ("aliases", alias), f"{alias} names version {version}, which is not among the versions"
         for version in self.traffic:
             if version not in self.versions:
-                raise ValueError(f"traffic names version {version}, which is not among the versions")
+                yield ("traffic", version), f"version {version} is not among the versions"
         if self.traffic and sum(self.traffic.values()) != 100:
-            raise ValueError(f"traffic adds up to {sum(self.traffic.values())}, not 100")
+            yield ("traffic",), f"the weights add up to {sum(self.traffic.values())}, not 100"
         if not self.traffic and len(self.versions) > 1:
-            raise ValueError("several versions need traffic: how the calls that pin none are shared among them")
+            yield (), "several versions need traffic: how the calls that name none are shared among them"
         if self.timeout <= 0:
-            raise ValueError("timeout must be more than nothing")
-        return self
+            yield ("timeout",), "must be more than nothing"
 
     @cached_property
     def weights(self) -> tuple[tuple[str, int], ...]:

@@ -16,7 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Span, set_span_in_context
+from opentelemetry.trace import NoOpTracer, Span, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 RPC_SYSTEM = "rpc.system.name"
@@ -64,6 +64,11 @@ class _Batches(BatchSpanProcessor):
             super().shutdown()  # type: ignore[no-untyped-call]  # the SDK gives it no return type
         finally:
             impatience.cancel()
+
+
+def tracer(provider: TracerProvider | None, name: str) -> Tracer:
+    """The provider's tracer; without a provider one that records nothing and hands the caller's context on."""
+    return provider.get_tracer(name) if provider else NoOpTracer()
 
 
 def extract(metadata: Iterable[tuple[str, str | bytes]]) -> Context:

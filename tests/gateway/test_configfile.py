@@ -8,6 +8,8 @@ import pytest
 
 from gateway.configfile import ConfigFile, SettingsError, read
 
+SECTIONS = ("listen", "issuers", "grants", "models", "upstream", "telemetry")
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -16,7 +18,7 @@ def path(tmp_path: Path) -> Path:
 
 def _read(path: Path, text: str, **environ: str) -> ConfigFile:
     path.write_text(text)
-    return read(path, environ)
+    return read(path, environ, SECTIONS)
 
 
 def _mistakes(path: Path, text: str, **environ: str) -> list[str]:
@@ -118,11 +120,11 @@ def test_writing_that_yaml_itself_stumbles_over(path: Path, text: str) -> None:
 def test_files_that_cannot_be_read(path: Path, tmp_path: Path) -> None:
     for wrong, why in ((path, "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(SettingsError) as caught:
-            read(wrong, {})
+            read(wrong, {}, SECTIONS)
         assert caught.value.mistakes[0].startswith(f"{wrong}: cannot be read: {why}")
     path.write_bytes(b"a: \xff\n")
     with pytest.raises(SettingsError, match="not UTF-8"):
-        read(path, {})
+        read(path, {}, SECTIONS)
 
 
 # ---- the environment ----

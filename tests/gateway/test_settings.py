@@ -216,20 +216,18 @@ def test_each_mistake_names_its_line(path: Path, old: str, new: str, what: str) 
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "what"),
+    ("old", "new", "at", "what"),
     [
-        ('aliases: {stable: "1"}', 'aliases: {stable: "7"}', "models.0: alias stable names version 7"),
-        ('traffic: {"1": 90, "2": 10}', 'traffic: {"1": 90, "2": 20}', "models.0: traffic adds up to 110, not 100"),
-        ('traffic: {"1": 90, "2": 10}', "traffic: {}", "models.0: several versions need traffic"),
-        ("  timeout: 5s", "  timeout: 0s", "models.0: timeout must be more than nothing"),
+        ('aliases: {stable: "1"}', 'aliases: {stable: "7"}', "aliases:", "models.0.aliases.stable: stable names"),
+        ('traffic: {"1": 90, "2": 10}', 'traffic: {"1": 90, "2": 20}', "traffic:", "models.0.traffic: the weights add"),
+        ('traffic: {"1": 90, "2": 10}', "traffic: {}", "- name: digits", "models.0: several versions need traffic"),
+        ("  timeout: 5s", "  timeout: 0s", "timeout:", "models.0.timeout: must be more than nothing"),
     ],
 )
-def test_a_model_that_does_not_fit_together_names_the_line_where_it_begins(
-    path: Path, old: str, new: str, what: str
-) -> None:
+def test_a_model_that_does_not_fit_together_names_the_line(path: Path, old: str, new: str, at: str, what: str) -> None:
     assert GOOD.count(old) == 1
     (told,) = _mistakes(path, GOOD.replace(old, new))
-    line = GOOD[: GOOD.index("- name: digits")].count("\n") + 1
+    line = GOOD[: GOOD.index(at)].count("\n") + 1
     assert told.startswith(f"FILE:{line}: {what}")
 
 
@@ -283,7 +281,7 @@ def test_the_environment_is_laid_over(path: Path) -> None:
     [
         ("HEADRACE_LISTEN__DRAIN", "10", "listen.drain: 10 needs a unit"),
         ("HEADRACE_LISTEN__ADRESS", "127.0.0.1:1", "listen.adress: unknown key; did you mean address?"),
-        ("HEADRACE_LISTENS", "x", "listens: unknown key; did you mean listen?"),
+        ("HEADRACE_LISTENS__ADDRESS", "x", "listens: unknown key; did you mean listen?"),
         ("HEADRACE_GRANTS", "[{to: {issuer: y}, models: [a], actions: [infer]}]", "y is not among the issuers"),
         ("HEADRACE_TELEMETRY__SAMPLE", "lots", "telemetry.sample: Input should be a valid number"),
         ("HEADRACE_LISTEN__TLS__KEY", "none.key", "listen.tls.key: .*none.key cannot be read"),
@@ -336,3 +334,9 @@ def test_files_are_sought_from_the_folder_of_the_configuration(
     settings = load(Path("headrace.yaml"), {})
     assert settings.listen.tls is not None
     assert settings.listen.tls.key == tmp_path / "tls.key"
+
+
+def test_variables_that_a_cluster_sets_for_a_service_of_our_name_are_none_of_ours(path: Path) -> None:
+    ours = _load(path)
+    environ = {"HEADRACE_PORT": "tcp://10.0.0.1:8080", "HEADRACE_SERVICE_HOST": "10.0.0.1", "HEADRACE_TOKEN": "x"}
+    assert load(path, environ) == ours

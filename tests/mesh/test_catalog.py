@@ -85,16 +85,8 @@ def test_what_is_no_alias(alias: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"aliases": {"stable": "9"}}, "alias stable names version 9"),
-        ({"traffic": {"1": 90, "9": 10}}, "traffic names version 9"),
-        ({"traffic": {"1": 90, "2": 9}}, "traffic adds up to 99, not 100"),
-        ({"traffic": {"1": 90, "2": 20}}, "traffic adds up to 110, not 100"),
-        ({"traffic": {"1": 0, "2": 0}}, "traffic adds up to 0"),
-        ({"traffic": {}}, "several versions need traffic"),
-        ({"traffic": ...}, "several versions need traffic"),
         ({"traffic": {"1": 101, "2": -1}}, "less than or equal to 100"),
         ({"traffic": {"1": 99.5, "2": 0.5}}, "integer"),
-        ({"timeout": "0s"}, "timeout must be more than nothing"),
         ({"timeout": 5}, "needs a unit"),
         ({"max_request": "64"}, "needs a unit"),
         ({"versions": {}}, "at least 1"),
@@ -112,6 +104,26 @@ def test_models_that_do_not_make_sense(changes: dict[str, object], what: str) ->
     assert _model()
     with pytest.raises(ValidationError, match=what):
         _model(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "what"),
+    [
+        ({"aliases": {"stable": "9"}}, ("aliases", "stable"), "names version 9"),
+        ({"traffic": {"1": 90, "9": 10}}, ("traffic", "9"), "version 9 is not among"),
+        ({"traffic": {"1": 90, "2": 9}}, ("traffic",), "add up to 99, not 100"),
+        ({"traffic": {"1": 90, "2": 20}}, ("traffic",), "add up to 110, not 100"),
+        ({"traffic": {"1": 0, "2": 0}}, ("traffic",), "add up to 0"),
+        ({"traffic": {}}, (), "several versions need traffic"),
+        ({"traffic": ...}, (), "several versions need traffic"),
+        ({"timeout": "0s"}, ("timeout",), "must be more than nothing"),
+    ],
+)
+def test_what_does_not_fit_together(changes: dict[str, object], place: tuple[str, ...], what: str) -> None:
+    assert list(_model().mistakes()) == []
+    ((where, told),) = _model(**changes).mistakes()
+    assert where == place
+    assert what in told
 
 
 @pytest.mark.parametrize("share", ["0%", "101%", "20", "20 %", "-5%", "2.5%", 0.2, 20, None])

@@ -1,0 +1,35 @@
+"""`headrace config`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.failure import CommandError
+
+app = typer.Typer(help="Work with headrace.yaml.")
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE")]) -> None:
+    """Say every mistake in a configuration, with its line.
+
+    Environment variables HEADRACE_SECTION__KEY count, as they do for the gateway.
+    """
+    from gateway import settings  # noqa: PLC0415 - gRPC
+
+    try:
+        loaded = settings.load(file, os.environ)
+    except settings.SettingsError as error:
+        raise CommandError(f"the configuration cannot be used\n{error}") from None
+    counts = ((loaded.issuers, "issuer"), (loaded.grants, "grant"), (loaded.models, "model"))
+    said = ", ".join(f"{len(found)} {what}{'' if len(found) == 1 else 's'}" for found, what in counts)
+    typer.echo(f"{file} is good: {said}")

@@ -1,0 +1,30 @@
+"""`headrace worker`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.commands import parse
+from headrace.failure import CommandError
+
+
+def worker(
+    repository: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="A model repository, laid out as Triton's.")
+    ],
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", parser=parse.address)] = "127.0.0.1:8001",
+    otlp: Annotated[str | None, typer.Option(metavar="URL", help="Where spans go, by OTLP/gRPC.")] = None,
+    service: Annotated[str, typer.Option(help="The service name in traces.")] = "headrace-worker",
+    drain: Annotated[str, typer.Option(metavar="DURATION", help="How long running calls may take to finish.")] = "30s",
+) -> int:
+    """Serve a model repository with ONNX Runtime, over the Open Inference Protocol."""
+    patience = parse.seconds(drain, "--drain")
+    from workers import server  # noqa: PLC0415 - gRPC
+
+    try:
+        return server.run(server.Options(repository, listen, otlp, service, patience))
+    except server.StartError as error:
+        raise CommandError(str(error)) from None

@@ -1,0 +1,105 @@
+"""What the demo shows. Law: drawing only; what is drawn was checked before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from headrace.demo.config import CANARY_SHARE
+from headrace.demo.digits import MODEL
+from headrace.demo.spans import Span
+from headrace.demo.state import State
+from headrace.demo.tour import Rejection, Score
+from headrace.demo.waterfall import Waterfall
+from protos import tracing
+
+
+def title(console: Console, words: str) -> None:
+    """A heading of the tour."""
+    console.print()
+    console.print(words, style="bold")
+
+
+def done(console: Console, words: str, detail: str = "") -> None:
+    """A step that has done what it says."""
+    mark = "ok" if console.options.ascii_only else "✓"
+    console.print(Text.assemble((mark, "green"), " ", words, (f"  {detail}" if detail else "", "dim")))
+
+
+def scores(console: Console, found: Sequence[Score]) -> None:
+    """Accuracy by version."""
+    table = _table("version", "trained as", right=("read right", "accuracy", "run locally", "median ms"))
+    for score in found:
+        table.add_row(
+            score.version,
+            score.how,
+            f"{score.right} of {score.pictures}",
+            f"{score.accuracy:.1%}",
+            f"{score.local:.1%}",
+            f"{score.median * 1000:.1f}",
+        )
+    console.print(table)
+
+
+def split(console: Console, reached: Mapping[str, int]) -> None:
+    """Where the calls went that pinned no version."""
+    calls = sum(reached.values())
+    first, second = (reached.get(version, 0) for version in ("1", "2"))
+    console.print(f"{calls} that named no version: {first} to 1, {second} to 2 (canary, {CANARY_SHARE}% of traffic)")
+
+
+def rejections(console: Console, found: Sequence[Rejection]) -> None:
+    """Who was refused, and in which words."""
+    table = _table("call", "status", "reason", "what the caller reads")
+    for rejection in found:
+        table.add_row(rejection.case, rejection.refused.status, rejection.refused.reason, rejection.refused.text)
+    console.print(table)
+
+
+def trace(console: Console, spans: Sequence[Span]) -> None:
+    """One call's spans."""
+    requests = {str(span.attributes[tracing.REQUEST_ID]) for span in spans if tracing.REQUEST_ID in span.attributes}
+    console.print(f"trace {spans[0].trace}, request {', '.join(requests)}", style="dim")
+    console.print(Waterfall(spans))
+
+
+def next_steps(console: Console, state: State, program: str, *, stay: bool) -> None:
+    """The commands to try; printed as they are, so that they can be copied."""
+    title(console, "Try next" if stay else "Try next, beside a demo that stays up")
+    samples, gateway, admin = (state.samples, state.gateway, state.admin) if stay else ("SAMPLES", "GATEWAY", "ADMIN")
+    rpc, authorization = "inference.GRPCInferenceService/ModelInfer", f'"authorization: Bearer $({program} token)"'
+    for command in (
+        *([] if stay else [f"{program} demo --stay"]),
+        f"{program} token",
+        f"{program} infer {MODEL} --image {samples}/digit-7.png",
+        f"grpcurl -plaintext -H {authorization} -d @ {gateway} {rpc} < {samples}/digit-7.json",
+        f"curl http://{admin}/readyz",
+    ):
+        console.print(f"  {command}", style="cyan", soft_wrap=True, highlight=False, markup=False)
+
+
+def program_name(argv0: str) -> str:
+    """What to type for this program: as it was called, in full where the shell would find another, or none."""
+    path = Path(argv0)
+    if path.name == "__main__.py":
+        return f"{sys.executable} -m headrace"
+    found = shutil.which(path.name)
+    if found is not None and os.path.realpath(found) == os.path.realpath(argv0):
+        return path.name
+    return argv0
+
+
+def _table(*left: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+    for name in left:
+        table.add_column(name)
+    for name in right:
+        table.add_column(name, justify="right")
+    return table

@@ -1,0 +1,99 @@
+"""What was measured and what it says. Law: pure functions on frozen values.
+
+Rates drift with a machine's mood, so two subjects are compared within each round, and the rounds' ratios are told by
+their median and their range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+BUSY = 0.9  # share of its processor that a subject must use for its rate to be its own
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One subject under load in one round.
+
+    `calls` were answered and `failed` were not, within `seconds` of wall clock, for `cpu` seconds of processor time;
+    `p50` (seconds) is the median latency of one call at a time.
+    """
+
+    calls: int
+    failed: int
+    seconds: float
+    cpu: float
+    p50: float
+
+    @property
+    def rate(self) -> float:
+        """Calls a second."""
+        return self.calls / self.seconds
+
+    @property
+    def cpu_per_call(self) -> float:
+        """Seconds of processor time; infinite where no call was answered."""
+        return self.cpu / self.calls if self.calls else float("inf")
+
+    @property
+    def busy(self) -> float:
+        """Share of one processor."""
+        return self.cpu / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A subject over all rounds: sums of counts, medians of the rest."""
+
+    calls: int
+    failed: int
+    rate: float
+    cpu_per_call: float
+    p50: float
+    busy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The baseline is 1: the median of the rounds' ratios, the lowest and the highest."""
+
+    median: float
+    low: float
+    high: float
+
+
+def summary(samples: Sequence[Sample]) -> Summary:
+    """One subject's rounds together. ValueError for none."""
+    return Summary(
+        calls=sum(sample.calls for sample in samples),
+        failed=sum(sample.failed for sample in samples),
+        rate=_median([sample.rate for sample in samples]),
+        cpu_per_call=_median([sample.cpu_per_call for sample in samples]),
+        p50=_median([sample.p50 for sample in samples]),
+        busy=_median([sample.busy for sample in samples]),
+    )
+
+
+def rate_ratio(subject: Sequence[Sample], baseline: Sequence[Sample]) -> Ratio | None:
+    """Calls a second, subject's over baseline's; None where one of them answered nothing in some round."""
+    return _ratio([sample.rate for sample in subject], [sample.rate for sample in baseline])
+
+
+def cpu_ratio(subject: Sequence[Sample], baseline: Sequence[Sample]) -> Ratio | None:
+    """Calls for the same processor time. Equal to the ratio of rates, but for what other processes take meanwhile."""
+    return _ratio([1 / sample.cpu_per_call for sample in subject], [1 / sample.cpu_per_call for sample in baseline])
+
+
+def _ratio(subject: Sequence[float], baseline: Sequence[float]) -> Ratio | None:
+    if not all((*subject, *baseline)):
+        return None
+    ratios = [mine / its for mine, its in zip(subject, baseline, strict=True)]
+    return Ratio(median(ratios), min(ratios), max(ratios))
+
+
+def _median(values: Sequence[float]) -> float:
+    if not values:
+        raise ValueError("nothing was measured")
+    return median(values)

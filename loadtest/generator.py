@@ -1,0 +1,105 @@
+"""Calls, as many at once as asked. Law: a call counts as done only when the answer's bytes are the expected ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from loadtest import http2
+from loadtest.payload import PATH, answer, prefixed
+
+_EXPECTED = prefixed(answer())
+_PATIENCE = 30.0  # seconds
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has come back since it was made: answers, failures, and each answer's latency in seconds."""
+
+    failed: int = 0
+    latencies: list[float] = field(default_factory=list)
+
+
+class Generator(http2.Connection):
+    """A caller that keeps `concurrency` calls of one `message` open, until stopped."""
+
+    def __init__(self, authority: str, metadata: Sequence[tuple[str, str]], message: bytes, concurrency: int) -> None:
+        super().__init__(client=True)
+        headers = (*_headers(authority), *metadata)
+        self._block = http2.literal(headers, keep=True)
+        self._block_after = http2.kept(len(headers))
+        self._message = prefixed(message)
+        self._concurrency = concurrency
+        self._next = 1
+        self._open: dict[int, tuple[float, bytearray]] = {}
+        self._running = True
+        self._idle = asyncio.Event()
+        self.tally = Tally()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Open the first calls."""
+        super().connection_made(transport)
+        for _ in range(self._concurrency):
+            self._call()
+        self.flush()
+
+    def on_data(self, stream: int, payload: memoryview) -> None:
+        """Part of an answer."""
+        self._open[stream][1].extend(payload)
+
+    def on_end(self, stream: int, *, reset: bool) -> None:
+        """An answer, or a failure; and the next call."""
+        if stream not in self._open:
+            return
+        started, received = self._open.pop(stream)
+        if received == _EXPECTED and not reset:
+            self.tally.latencies.append(perf_counter() - started)
+        else:
+            self.tally.failed += 1
+        if self._running:
+            self._call()
+        elif not self._open:
+            self._idle.set()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """What was open has failed."""
+        self.tally.failed += len(self._open)
+        self._open.clear()
+        self._idle.set()
+
+    def fresh_tally(self) -> Tally:
+        """Count anew; returns what was counted so far."""
+        before, self.tally = self.tally, Tally()
+        return before
+
+    async def finish(self) -> None:
+        """Open no more calls, wait for those that are open, and close. What is then still open has failed."""
+        self._running = False
+        if self._open:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), _PATIENCE)
+        self.tally.failed += len(self._open)
+        self._open.clear()
+        self.close()
+
+    def _call(self) -> None:
+        stream, self._next = self._next, self._next + 2
+        self._open[stream] = (perf_counter(), bytearray())
+        headers = http2.frame(http2.HEADERS, http2.END_HEADERS, stream, self._block)
+        self._block = self._block_after
+        self.send(stream, headers, self._message)
+
+
+def _headers(authority: str) -> tuple[tuple[str, str], ...]:
+    return (
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", PATH),
+        (":authority", authority),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        ("grpc-timeout", "20S"),
+    )

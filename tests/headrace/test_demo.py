@@ -1,0 +1,240 @@
+"""The demo as a user runs it: a process of its own, with real models, sockets and signals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import grpc
+import psutil
+import pytest
+from google.protobuf import json_format
+
+from headrace.demo import state
+from headrace.demo.state import State
+from headrace.failure import CommandError
+from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
+
+T = TypeVar("T")
+WAIT = 90.0  # seconds; the machine may be busy
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a demo may leave its files: nothing else uses these folders."""
+
+    temporary: Path
+    runtime: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "TMPDIR": str(self.temporary),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "COLUMNS": "80",
+            "http_proxy": "http://127.0.0.1:9",  # nobody answers there: the demo must not ask
+        }
+
+    def processes(self) -> list[psutil.Process]:
+        """The demo's children: their arguments name its folder."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.pid != os.getpid() and any(str(self.temporary) in word for word in process.cmdline()):
+                    found.append(process)
+        return found
+
+    def assert_clean(self) -> None:
+        assert not self.processes()
+        assert not list(self.temporary.iterdir())
+        assert not list(self.runtime.iterdir())
+
+    def headrace(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "headrace", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=WAIT,
+            check=False,
+        )
+
+    @contextlib.contextmanager
+    def demo(self, *options: str) -> Iterator[subprocess.Popen[str]]:
+        """A running demo; killed, with its children, when a test fails on the way."""
+        # A test run in the background may ignore SIGINT, and a child would inherit that.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "headrace", "demo", *options],
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+                for child in self.processes():
+                    child.kill()
+
+    def running(self) -> State | None:
+        with contextlib.suppress(CommandError):
+            return state.find(self.runtime / "headrace")
+        return None
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    made = Place(tmp_path / "temporary", tmp_path / "runtime")
+    made.temporary.mkdir()
+    made.runtime.mkdir(mode=0o700)
+    return made
+
+
+def until(condition: Callable[[], T | None], process: subprocess.Popen[str] | None = None) -> T:
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        if process is not None and process.poll() is not None:
+            pytest.fail(f"the demo ended early: {process.communicate()}")
+        time.sleep(0.02)
+    return pytest.fail("waited in vain")
+
+
+def test_once_ends_after_a_tour_that_did_what_it_says(place: Place) -> None:
+    done = place.headrace("demo", "--once")
+    assert (done.returncode, done.stderr) == (0, "")
+    shares = re.findall(r"^([12]) .* (\d+) of 300 +([\d.]+)% +([\d.]+)% ", done.stdout, re.MULTILINE)
+    assert [version for version, *_ in shares] == ["1", "2"]
+    for _, right, through_gateway, local in shares:
+        assert through_gateway == local == f"{int(right) / 3:.1f}"
+    for reason in ("TOKEN_MISSING", "TOKEN_EXPIRED", "TOKEN_INVALID", "NOT_GRANTED"):
+        assert reason in done.stdout
+    assert [line.split("█")[0].strip() for line in done.stdout.splitlines() if "█" in line] == [
+        "headrace-demo client",
+        "└─headrace-gateway server",
+        "└─headrace-gateway client",
+        "└─worker-2 server",
+    ]
+    assert "\x1b" not in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines() if "grpcurl" not in line and " -m " not in line) <= 80
+    place.assert_clean()
+
+
+def test_a_demo_that_stays_serves_other_commands_until_a_child_dies(place: Place) -> None:
+    with place.demo("--stay") as demo:
+        found = until(place.running, demo)
+        samples = Path(found.samples)
+        assert samples.parent.stat().st_mode & 0o777 == 0o700
+        assert len(place.processes()) == 3
+
+        token = place.headrace("token", "--subject", "a test")
+        assert (token.returncode, token.stderr) == (0, "")
+        answer = infer_as_grpcurl_would(found, samples / "digit-3.json", token.stdout.strip())
+        assert (answer.model_name, len(answer.raw_output_contents) or len(answer.outputs)) == ("digits", 2)
+
+        image = str(samples / "digit-3.png")
+        seen = place.headrace("infer", "digits", "--image", image, "--version", "canary", "-o", "json")
+        assert (seen.returncode, seen.stderr) == (0, "")
+        said = json.loads(seen.stdout)
+        assert (said["model"], said["version"], said["prediction"]) == ("digits", "2", 3)
+        assert sum(said["probabilities"]) == pytest.approx(1, abs=1e-4)
+        shown = place.headrace("infer", "digits", "--image", image, "--version", "2")
+        assert shown.stdout.startswith("3, says digits version 2")
+
+        refused = place.headrace("infer", "letters", "--image", image)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "PERMISSION_DENIED NOT_GRANTED" in refused.stderr
+        other = place.headrace("token", "--scope", "infer:letters").stdout.strip()
+        refused = place.headrace("infer", "digits", "--image", image, "--token", other)
+        assert "NOT_GRANTED" in refused.stderr
+
+        [worker] = [process for process in place.processes() if str(samples.parent / "models-1") in process.cmdline()]
+        worker.kill()
+        _, errors = demo.communicate(timeout=WAIT)
+        assert demo.returncode == 1
+        assert errors.startswith("headrace: the worker of version 1 was killed by signal 9; its last words were:\n")
+        assert "Traceback" not in errors
+    place.assert_clean()
+    gone = place.headrace("token")
+    assert (gone.returncode, gone.stderr) == (1, "headrace: no demo is running; start one with: headrace demo --stay\n")
+    host, _, port = found.gateway.rpartition(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), timeout=5)
+
+
+def infer_as_grpcurl_would(found: State, request: Path, token: str) -> ModelInferResponse:
+    message = json_format.Parse(request.read_text(), ModelInferRequest())
+    with grpc.insecure_channel(found.gateway) as channel:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=ModelInferRequest.SerializeToString,
+            response_deserializer=ModelInferResponse.FromString,
+        )
+        answer: ModelInferResponse = call(message, metadata=[("authorization", f"Bearer {token}")], timeout=10)
+        return answer
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_leaves_nothing_behind(place: Place, number: signal.Signals) -> None:
+    with place.demo("--once") as demo:
+        until(place.processes, demo)
+        demo.send_signal(number)
+        _, errors = demo.communicate(timeout=WAIT)
+        assert (demo.returncode, errors) == (1, "headrace: stopped before the tour was over\n")
+    place.assert_clean()
+
+
+def test_a_reader_that_leaves_in_the_middle_leaves_nothing_behind(place: Place) -> None:
+    with place.demo("--once") as demo:
+        until(place.processes, demo)
+        assert demo.stdout
+        assert demo.stderr
+        demo.stdout.close()
+        with demo.stderr as errors:
+            assert (demo.wait(WAIT), errors.read()) == (1, "")
+    place.assert_clean()
+
+
+TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+
+def test_on_a_terminal_it_stays_until_ctrl_c(place: Place) -> None:
+    terminal = subprocess.Popen(
+        [sys.executable, "-c", TERMINAL, sys.executable, "-m", "headrace", "demo"],
+        env={**place.environment, "TERM": "xterm"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert terminal.stdin
+    assert terminal.stdout
+    shown = b""
+    with terminal:
+        while b"Ctrl-C ends it" not in shown and (some := os.read(terminal.stdout.fileno(), 65536)):
+            shown += some
+        terminal.stdin.write(b"\x03")
+        terminal.stdin.flush()
+        rest = terminal.stdout.read()
+    assert terminal.returncode == 0
+    assert "━".encode() in shown
+    assert b"Traceback" not in shown + rest
+    place.assert_clean()

@@ -1,0 +1,32 @@
+"""The stubs on disk follow from the contract."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from protos.generate import CONTRACT, FOLDER, stubs
+
+
+def test_the_stubs_are_what_generate_writes() -> None:
+    written = {path.name: path.read_text() for path in FOLDER.glob("*.pyi")}
+    assert stubs(FOLDER) == written, "run python -m protos.generate"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("grpc_service.proto", "bool live = 1;", "bool alive = 1;"),
+        ("grpc_service.proto", "(stream ModelInferRequest)", "(ModelInferRequest)"),
+        ("model_config.proto", "TYPE_BF16 = 14;", "TYPE_BF16 = 14; TYPE_FP8 = 15;"),
+    ],
+)
+def test_another_contract_gives_other_stubs(tmp_path: Path, file: str, old: str, new: str) -> None:
+    for name in CONTRACT:
+        shutil.copy(FOLDER / name, tmp_path)
+    text = (tmp_path / file).read_text()
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new, 1))
+    assert stubs(tmp_path) != stubs(FOLDER)

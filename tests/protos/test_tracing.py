@@ -1,0 +1,153 @@
+"""Trace context in metadata, and spans on their way to a collector."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import closing, contextmanager
+from queue import Queue
+
+import grpc
+import pytest
+from opentelemetry.context import Context
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as collector
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as collector_grpc
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import get_current_span
+
+from protos import tracing
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+PARENT = f"00-{TRACE}-{SPAN}-01"
+
+
+@contextmanager
+def _provider(otlp: str | None = None, sample: float = 1.0) -> Iterator[TracerProvider]:
+    made = tracing.provider("test", otlp, sample)
+    try:
+        yield made
+    finally:
+        made.shutdown()
+
+
+def _trace_id(context: Context) -> str:
+    return f"{get_current_span(context).get_span_context().trace_id:032x}"
+
+
+def test_a_callers_context_is_read() -> None:
+    context = tracing.extract([("authorization", "x"), ("traceparent", PARENT), ("tracestate", "a=1")])
+    parent = get_current_span(context).get_span_context()
+    assert (_trace_id(context), f"{parent.span_id:016x}", parent.trace_state.get("a")) == (TRACE, SPAN, "1")
+    assert parent.is_remote
+    assert parent.trace_flags.sampled
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [],
+        [("x-other", "1")],
+        [("traceparent", "nonsense")],
+        [("traceparent", PARENT.encode())],
+        [("tracestate", "a=1")],
+        [("traceparent", PARENT), ("traceparent", PARENT)],
+        [("traceparent", PARENT), ("traceparent", PARENT.replace("b7", "c8"))],
+        [("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")],
+        [("traceparent", PARENT), ("baggage", "a=1"), ("baggage", "a=2")],
+    ],
+)
+def test_none_unreadable_or_twice_is_no_context(metadata: list[tuple[str, str | bytes]]) -> None:
+    assert tracing.extract(metadata) == Context()
+
+
+def test_what_is_injected_is_extracted() -> None:
+    with _provider() as provider:
+        tracer = provider.get_tracer("test")
+        span = tracer.start_span("here", tracing.extract([("traceparent", PARENT), ("tracestate", "a=1")]))
+        metadata = tracing.inject(span)
+        child = tracer.start_span("there", tracing.extract(metadata))
+        assert child.get_span_context().trace_id == int(TRACE, 16)
+        assert dict(metadata) == {
+            "traceparent": f"00-{TRACE}-{span.get_span_context().span_id:016x}-01",
+            "tracestate": "a=1",
+        }
+
+
+@pytest.mark.parametrize(("flag", "recorded"), [("01", True), ("00", False)])
+@pytest.mark.parametrize("sample", [0.0, 1.0])
+def test_a_callers_sampled_flag_is_followed(flag: str, sample: float, *, recorded: bool) -> None:
+    with _provider(sample=sample) as provider:
+        context = tracing.extract([("traceparent", f"00-{TRACE}-{SPAN}-{flag}")])
+        assert provider.get_tracer("test").start_span("call", context).is_recording() is recorded
+
+
+@pytest.mark.parametrize("sample", [0.0, 1.0])
+def test_of_traces_that_begin_here_a_share_is_kept(sample: float) -> None:
+    with _provider(sample=sample) as provider:
+        assert provider.get_tracer("test").start_span("call", Context()).is_recording() is bool(sample)
+
+
+class _Collector(collector_grpc.TraceServiceServicer):
+    def __init__(self) -> None:
+        self.received: Queue[collector.ExportTraceServiceRequest] = Queue()
+
+    def Export(  # noqa: N802 - gRPC's name
+        self, request: collector.ExportTraceServiceRequest, _: grpc.ServicerContext
+    ) -> collector.ExportTraceServiceResponse:
+        self.received.put(request)
+        return collector.ExportTraceServiceResponse()
+
+
+def test_spans_reach_a_collector() -> None:
+    sink = _Collector()
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    collector_grpc.add_TraceServiceServicer_to_server(sink, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with _provider(f"http://127.0.0.1:{port}") as provider:
+            with provider.get_tracer("test").start_as_current_span("call") as span:
+                span.set_attribute(tracing.MODEL, "digits")
+            (resource_spans,) = sink.received.get(timeout=20).resource_spans
+    finally:
+        server.stop(None).wait()
+    names = {item.key: item.value.string_value for item in resource_spans.resource.attributes}
+    (exported,) = resource_spans.scope_spans[0].spans
+    assert (names["service.name"], exported.name) == ("test", "call")
+    assert {item.key: item.value.string_value for item in exported.attributes} == {"headrace.model.name": "digits"}
+
+
+@pytest.fixture
+def black_hole() -> Iterator[str]:
+    """A collector that takes connections and says nothing."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def nobody() -> str:
+    """A port at which nobody listens."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("collector_kind", ["black_hole", "nobody"])
+def test_a_dead_collector_blocks_no_call_and_no_end(
+    collector_kind: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """5000 spans are more than the queue of 2048 holds; the SDK would try for half a minute to get rid of these."""
+    caplog.set_level(logging.CRITICAL)
+    provider = tracing.provider("test", request.getfixturevalue(collector_kind))
+    tracer = provider.get_tracer("test")
+    slowest = 0.0
+    for _ in range(5000):
+        started = time.perf_counter()
+        tracer.start_span("call").end()
+        slowest = max(slowest, time.perf_counter() - started)
+    started = time.perf_counter()
+    provider.shutdown()
+    assert slowest < 1.0
+    assert time.perf_counter() - started < 10.0

@@ -1,0 +1,62 @@
+"""Durations, sizes and addresses."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from protos.units import Address, Duration, Size
+
+
+class Settings(BaseModel):
+    wait: Duration = 5.0
+    most: Size = 64
+    at: Address = "127.0.0.1:0"
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("250ms", 0.25), ("5s", 5.0), ("1.5s", 1.5), ("1m", 60.0), ("2h", 7200.0), ("0s", 0.0)],
+)
+def test_durations(written: str, seconds: float) -> None:
+    assert Settings(wait=written).wait == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("written", ["5", "s", "5 s", "-5s", "5S", "5sec", "1m30s", "", "1e3s", 5, None, True])
+def test_what_is_no_duration(written: object) -> None:
+    with pytest.raises(ValidationError, match="needs a unit"):
+        Settings(wait=written)
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [("64MiB", 67_108_864), ("10kB", 10_000), ("1B", 1), ("1.5KiB", 1536), ("2GB", 2_000_000_000), ("1MB", 10**6)],
+)
+def test_sizes(written: str, size: int) -> None:
+    assert Settings(most=written).most == size
+
+
+@pytest.mark.parametrize("written", ["64", "64mib", "64 MiB", "-1B", "MiB", "64M", "", 1.5, None])
+def test_what_is_no_size(written: object) -> None:
+    with pytest.raises(ValidationError, match="needs a unit"):
+        Settings(most=written)
+
+
+@pytest.mark.parametrize("written", ["127.0.0.1:8080", "[::1]:0", "digits.models.svc.cluster.local:8001", "a_b:65535"])
+def test_addresses(written: str) -> None:
+    assert Settings(at=written).at == written
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["127.0.0.1", ":80", "host:", "host:65536", "::1:80", "http://host:80", "host:80/x", "ho st:80", "a:1\n", 8080],
+)
+def test_what_is_no_address(written: object) -> None:
+    with pytest.raises(ValidationError, match=r"is no HOST:PORT|number"):
+        Settings(at=written)
+
+
+def test_what_is_read_can_be_read_again() -> None:
+    settings = Settings(wait="250ms", most="1.5KiB", at="[::1]:80")
+    assert settings.model_dump(mode="json") == {"wait": "0.25s", "most": "1536B", "at": "[::1]:80"}
+    assert Settings.model_validate(settings.model_dump(mode="json")) == settings

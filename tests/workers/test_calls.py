@@ -1,0 +1,80 @@
+"""Every call has its span, in the caller's trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from protos import tracing
+from tests.workers import zoo
+from tests.workers.calling import refused, request
+from tests.workers.conftest import until
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+CONTEXT = ("traceparent", f"00-{TRACE}-{PARENT}-01")
+ONES = {"a": np.ones((2, 2)), "b": np.ones((2, 2))}
+
+
+async def ended(spans: InMemorySpanExporter) -> ReadableSpan:
+    await until(spans.get_finished_spans)
+    (span,) = spans.get_finished_spans()
+    spans.clear()
+    return span
+
+
+async def test_a_call_is_a_server_span_under_the_callers(repository: Path, start, spans: InMemorySpanExporter) -> None:
+    zoo.add(repository)
+    world = await start()
+    metadata = (CONTEXT, ("x-request-id", "of-the-gateway"))
+    await world.stub.ModelInfer(request("add", "1", id="of-the-caller", **ONES), metadata=metadata)
+    span = await ended(spans)
+    assert (span.name, span.kind) == ("inference.GRPCInferenceService/ModelInfer", SpanKind.SERVER)
+    assert f"{span.context.trace_id:032x}" == TRACE
+    assert f"{span.parent.span_id:016x}" == PARENT
+    queued = span.attributes[tracing.QUEUE_TIME]
+    assert 0 <= queued < 5
+    assert dict(span.attributes) == {
+        tracing.RPC_SYSTEM: "grpc",
+        tracing.RPC_METHOD: "inference.GRPCInferenceService/ModelInfer",
+        tracing.RPC_STATUS: "OK",
+        tracing.MODEL: "add",
+        tracing.VERSION_ASKED: "1",
+        tracing.VERSION_SERVED: "1",
+        tracing.REQUEST_ID: "of-the-gateway",
+        tracing.BATCH_SIZE: 2,
+        tracing.QUEUE_TIME: queued,
+    }
+
+
+async def test_without_a_context_a_trace_begins_here(repository: Path, start, spans: InMemorySpanExporter) -> None:
+    zoo.add(repository)
+    world = await start()
+    await world.stub.ModelInfer(request("add", id="of-the-caller", **ONES))
+    span = await ended(spans)
+    assert span.parent is None
+    assert span.attributes[tracing.REQUEST_ID] == "of-the-caller"
+
+
+async def test_a_refusal_is_on_its_span(repository: Path, start, spans: InMemorySpanExporter) -> None:
+    zoo.add(repository)
+    world = await start()
+    await refused(world.stub.ModelInfer(request("nope"), metadata=(CONTEXT,)))
+    span = await ended(spans)
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes[tracing.RPC_STATUS] == span.attributes[tracing.ERROR_TYPE] == "NOT_FOUND"
+    assert span.attributes[tracing.REASON] == "MODEL_UNKNOWN"
+
+
+async def test_a_call_that_is_given_up_has_a_span_too(repository: Path, start, spans: InMemorySpanExporter) -> None:
+    gate = zoo.gated(repository)
+    world = await start()
+    gate.shut()
+    call = world.stub.ModelInfer(request("gated", x=np.ones(1, np.float32)))
+    await until(gate.ran)
+    call.cancel()
+    assert (await ended(spans)).attributes[tracing.RPC_STATUS] == "CANCELLED"
+    gate.open()

@@ -1,0 +1,154 @@
+"""The process: how it begins, how it refuses to, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from protos.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from tests.workers import zoo
+from tests.workers.calling import floats, fp32, refused, request
+from tests.workers.conftest import Calls, until
+from workers.server import Options, StartError, serving
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from workers.server import Options, run
+sys.exit(run(Options(Path(sys.argv[1]), "127.0.0.1:0", otlp=sys.argv[2] or None, drain=float(sys.argv[3]))))
+"""
+
+
+@asynccontextmanager
+async def process(
+    repository: Path, otlp: str = "", drain: float = 20.0
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, str(repository), otlp, str(drain)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(60):
+            line = (await worker.stdout.readline()).decode()
+        assert line.startswith("headrace worker ready on 127.0.0.1:"), (await worker.stderr.read()).decode()
+        yield worker, line.split()[-1]
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+        await worker.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_told_to_end_it_lets_running_calls_finish(repository: Path, number: signal.Signals) -> None:
+    gate = zoo.gated(repository, zoo.ONE_IN_ONE_OUT + "instance_group { count: 2 }")
+    gate.shut()
+    async with process(repository) as (worker, address), grpc.aio.insecure_channel(address) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        calls = [asyncio.ensure_future(stub.ModelInfer(request("gated", x=floats(at)))) for at in (1, 2)]
+        await until(lambda: len(gate.ran()) == 2)
+        worker.send_signal(number)
+        async with grpc.aio.insecure_channel(address) as late:
+            async with asyncio.timeout(10):
+                while True:  # until it takes no more
+                    try:
+                        await GRPCInferenceServiceStub(late).ModelInfer(request("nope"), timeout=1)
+                    except grpc.aio.AioRpcError as error:
+                        if error.code() is grpc.StatusCode.UNAVAILABLE:
+                            break
+        assert worker.returncode is None
+        gate.open()
+        assert [float(fp32(answer)[0]) for answer in await asyncio.gather(*calls)] == [2, 4]
+        assert await asyncio.wait_for(worker.wait(), 10) == 0
+
+
+async def test_draining_what_is_queued_is_run_too(repository: Path) -> None:
+    gate = zoo.gated(repository)
+    gate.shut()
+    provider, calls = TracerProvider(), Calls()
+    provider.add_span_processor(calls)
+    async with serving(Options(repository, "127.0.0.1:0"), provider) as address:
+        channel = grpc.aio.insecure_channel(address)
+        stub = GRPCInferenceServiceStub(channel)
+        running = [asyncio.ensure_future(stub.ModelInfer(request("gated", x=floats(at)))) for at in (1, 2, 3)]
+        await until(lambda: calls.begun == 3 and gate.ran())
+        asyncio.get_running_loop().call_later(0.1, gate.open)
+    assert [float(fp32(answer)[0]) for answer in await asyncio.gather(*running)] == [2, 4, 6]
+    await channel.close()
+
+
+async def test_a_model_that_hangs_does_not_keep_the_process(repository: Path) -> None:
+    gate = zoo.gated(repository)
+    gate.shut()
+    async with process(repository, drain=0.2) as (worker, address), grpc.aio.insecure_channel(address) as channel:
+        call = GRPCInferenceServiceStub(channel).ModelInfer(request("gated", x=floats(1)))
+        await until(gate.ran)
+        worker.terminate()
+        assert await asyncio.wait_for(worker.wait(), 10) == 0
+        assert (await refused(call)).status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+async def test_a_dead_collector_holds_up_neither_calls_nor_the_end(repository: Path) -> None:
+    zoo.add(repository)
+    with socket.socket() as silent:  # it takes the connection and never says a word
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        otlp = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        async with process(repository, otlp) as (worker, address), grpc.aio.insecure_channel(address) as channel:
+            seen = await refused(GRPCInferenceServiceStub(channel).ModelInfer(request("nope"), timeout=5))
+            assert seen.reason == "MODEL_UNKNOWN"
+            began = time.monotonic()
+            worker.terminate()
+            assert await asyncio.wait_for(worker.wait(), 20) == 0
+            assert time.monotonic() - began < 5
+
+
+async def start_error(options: Options) -> str:
+    with pytest.raises(StartError) as caught:
+        async with serving(options):
+            pass
+    return str(caught.value)
+
+
+async def test_what_keeps_it_from_starting_is_told_in_a_sentence(repository: Path, tmp_path: Path) -> None:
+    assert "there is no folder" in await start_error(Options(tmp_path / "nope", "127.0.0.1:0"))
+    zoo.add(repository)
+    said = await start_error(Options(repository, "127.0.0.1:0", models=("nope",)))
+    assert said == f"there is no model 'nope' here: {repository} has no such folder"
+    zoo.add(repository, config="optimization { graph { level: 1 } }")
+    said = await start_error(Options(repository, "127.0.0.1:0"))
+    assert "config.pbtxt of model 'add' sets optimization.graph.level" in said
+    zoo.put(repository, "add", b"no graph", config="max_batch_size: 1")
+    said = await start_error(Options(repository, "127.0.0.1:0"))
+    assert "model 'add' version 1: ONNX Runtime cannot read model.onnx" in said
+
+
+async def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        said = await start_error(Options(tmp_path, f"127.0.0.1:{taken.getsockname()[1]}"))
+    assert "the port is taken" in said
+
+
+async def test_two_workers_cannot_share_a_port(tmp_path: Path) -> None:
+    async with serving(Options(tmp_path, "127.0.0.1:0")) as address:
+        assert "the port is taken" in await start_error(Options(tmp_path, address))
+
+
+async def test_without_onnx_runtime_it_says_what_to_install(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoo.add(repository)
+    monkeypatch.delitem(sys.modules, "workers.onnx_backend", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    said = await start_error(Options(repository, "127.0.0.1:0"))
+    assert "pip install 'headrace[worker]'" in said

@@ -1,0 +1,163 @@
+"""One RPC at the worker's socket. Law: here bytes become requests, errors become statuses, and every call has its span.
+
+Handlers are generic: a message that cannot be read is answered like any other error, and large ones are read in a
+thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, Final, Generic, NoReturn, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+
+from protos import tracing
+from protos.boundary import as_error, refuse
+from protos.errors import HeadraceError, Reason
+from workers.errors import malformed
+from workers.model import LARGE
+
+LOG: Final = logging.getLogger(__name__)
+Context = grpc.aio.ServicerContext[Any, Any]  # requests and responses are bytes; gRPC's types cannot say so
+Q = TypeVar("Q", bound=Message)
+A = TypeVar("A", bound=Message)
+
+
+class Call:
+    """One call as the service sees it: how long it may take, under which id, and its span."""
+
+    __slots__ = ("_context", "_named", "request_id", "span")
+
+    def __init__(self, context: Context, span: Span, request_id: str) -> None:
+        self._context = context
+        self.span = span
+        self.request_id = self._named = request_id
+
+    def remaining(self) -> float | None:
+        """Seconds until the caller's deadline; None where it set none."""
+        return self._context.time_remaining()
+
+    def asked(self, model: str, version: str, request_id: str) -> None:
+        """What a message says; its id counts where the metadata brought none."""
+        self.request_id = self._named or request_id
+        self.span.set_attributes({tracing.MODEL: model, tracing.VERSION_ASKED: version})
+        if self.request_id:
+            self.span.set_attribute(tracing.REQUEST_ID, self.request_id)
+
+    def served(self, version: int, batch: int, queued: float) -> None:
+        """Which version answered, in a batch of which size, after how many seconds in its queue."""
+        self.span.set_attributes(
+            {tracing.VERSION_SERVED: str(version), tracing.BATCH_SIZE: batch, tracing.QUEUE_TIME: queued}
+        )
+
+
+class Unary(Generic[Q, A]):
+    """The gRPC handler of one unary RPC."""
+
+    def __init__(
+        self, method: str, request: type[Q], answer: Callable[[Q, Call], Awaitable[A]], tracer: Tracer
+    ) -> None:
+        self._method = method
+        self._request = request
+        self._answer = answer
+        self._tracer = tracer
+
+    def handler(self) -> grpc.RpcMethodHandler[Any, Any]:
+        """For `grpc.method_handlers_generic_handler`."""
+        return grpc.unary_unary_rpc_method_handler(self.answer)
+
+    async def answer(self, body: bytes, context: Context) -> bytes:
+        """Answer one call, or end it with a status."""
+        with _call(self._method, context, self._tracer) as call:
+            try:
+                answer = await self._answer(await read(self._request, body), call)
+                serialized = answer.SerializeToString()
+            except Exception as error:  # noqa: BLE001 - the boundary
+                await _refuse(context, call, error)
+        return serialized
+
+
+class Streaming(Generic[Q, A]):
+    """The gRPC handler of one RPC that streams both ways: each request's answers, request by request."""
+
+    def __init__(
+        self, method: str, request: type[Q], answers: Callable[[Q, Call], AsyncGenerator[A, None]], tracer: Tracer
+    ) -> None:
+        self._method = method
+        self._request = request
+        self._answers = answers
+        self._tracer = tracer
+
+    def handler(self) -> grpc.RpcMethodHandler[Any, Any]:
+        """For `grpc.method_handlers_generic_handler`."""
+        return grpc.stream_stream_rpc_method_handler(self.answer)
+
+    async def answer(self, messages: AsyncGenerator[bytes, None], context: Context) -> None:
+        """Answer one stream until the caller has sent its last, or end it with a status."""
+        with _call(self._method, context, self._tracer) as call:
+            try:
+                async for body in messages:
+                    async with aclosing(self._answers(await read(self._request, body), call)) as answers:
+                        async for answer in answers:
+                            await context.write(answer.SerializeToString())
+            except Exception as error:  # noqa: BLE001 - the boundary
+                await _refuse(context, call, error)
+
+
+async def read(kind: type[Q], body: bytes) -> Q:
+    """The message that the bytes hold. Raises REQUEST_MALFORMED."""
+    try:
+        return kind.FromString(body) if len(body) < LARGE else await asyncio.to_thread(kind.FromString, body)
+    except DecodeError:
+        raise malformed("the message cannot be read") from None
+
+
+def judge(error: Exception, call: Call) -> HeadraceError:
+    """The error that a caller is told of; what was not foreseen is logged, for nobody else will see it."""
+    judged = as_error(error, call.request_id)
+    if judged.reason is not None:
+        call.span.set_attribute(tracing.REASON, judged.reason)
+    if judged.reason is Reason.INTERNAL:
+        LOG.error("request %s: %s", call.request_id or "without id", judged.private, exc_info=error)
+    return judged
+
+
+async def _refuse(context: Context, call: Call, error: Exception) -> NoReturn:
+    judged = judge(error, call)
+    _outcome(call.span, judged.status, str(judged))
+    await refuse(context, judged, call.request_id)
+
+
+@contextmanager
+def _call(method: str, context: Context, tracer: Tracer) -> Iterator[Call]:
+    metadata = tuple(context.invocation_metadata() or ())
+    ids = [value for key, value in metadata if key == "x-request-id" and isinstance(value, str)]
+    span = tracer.start_span(
+        method,
+        tracing.extract(metadata),
+        SpanKind.SERVER,
+        {tracing.RPC_SYSTEM: "grpc", tracing.RPC_METHOD: method},
+    )
+    call = Call(context, span, ids[0] if len(ids) == 1 else "")
+    if call.request_id:
+        span.set_attribute(tracing.REQUEST_ID, call.request_id)
+    try:
+        yield call
+        span.set_attribute(tracing.RPC_STATUS, grpc.StatusCode.OK.name)
+    except asyncio.CancelledError:
+        _outcome(span, grpc.StatusCode.CANCELLED, "the caller has gone, or its time was up")
+        raise
+    finally:
+        span.end()
+
+
+def _outcome(span: Span, status: grpc.StatusCode, words: str) -> None:
+    span.set_attribute(tracing.RPC_STATUS, status.name)
+    span.set_attribute(tracing.ERROR_TYPE, status.name)
+    span.set_status(Status(StatusCode.ERROR, words))

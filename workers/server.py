@@ -1,0 +1,170 @@
+"""The worker process, put together. Law: nothing else composes; what is made here is ended here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from opentelemetry.sdk.trace import TracerProvider
+
+from protos import grpc_service_pb2 as pb
+from protos import reflection, tracing
+from protos.errors import HeadraceError
+from workers.calls import Streaming, Unary
+from workers.errors import LoadError
+from workers.health import SERVICE as HEALTH
+from workers.health import Health
+from workers.models import Models
+from workers.service import Service
+
+_SERVICE: Final = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+SERVICE: Final = _SERVICE.full_name
+LOG: Final = logging.getLogger(__name__)
+_UNBOUNDED: Final = (  # the gateway bounds messages, by what their model allows
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a share
+)
+
+
+class StartError(Exception):
+    """The worker cannot start. Its text is one sentence that says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a worker is told.
+
+    `models` are the names to load, None for all of the repository; `queue` the most requests that wait for a model
+    whose configuration sets no max_queue_size; `otlp` where spans go (`http://HOST:PORT`), None for nowhere; `drain`
+    how many seconds running calls have to finish.
+    """
+
+    repository: Path
+    listen: str = "127.0.0.1:8001"
+    otlp: str | None = None
+    service: str = "headrace-worker"
+    drain: float = 30.0
+    models: tuple[str, ...] | None = None
+    queue: int = 1024
+
+
+def run(options: Options) -> int:
+    """Serve until SIGTERM or SIGINT; 0 once drained. Raises StartError."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    asyncio.run(_until_told(options))
+    return 0
+
+
+async def _until_told(options: Options) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    async with serving(options) as address:
+        sys.stdout.write(f"headrace worker ready on {address}\n")
+        sys.stdout.flush()
+        await told.wait()
+        LOG.info("draining: running calls have %g seconds", options.drain)
+
+
+@asynccontextmanager
+async def serving(options: Options, provider: TracerProvider | None = None) -> AsyncIterator[str]:
+    """A worker that serves while the block runs, and drains at its end; the value is its HOST:PORT.
+
+    `provider` stands in for the one that `options.otlp` makes, and stays the caller's. Raises StartError.
+    """
+    traces = provider or (tracing.provider(options.service, options.otlp) if options.otlp else None)
+    health = Health(SERVICE)
+    models = Models(options.repository, options.queue, health.model)
+    try:
+        await _load(models, options)
+        service = Service(models, version("headrace"), partial(_providers, models), lambda: not health.draining)
+        server = _server(service, health, traces)
+        address = _bind(server, options.listen)
+        await server.start()
+        health.open()
+        try:
+            yield address
+        finally:
+            health.drain()
+            await server.stop(options.drain)
+    finally:
+        await models.close()
+        if traces is not None and provider is None:
+            await asyncio.to_thread(traces.shutdown)
+
+
+async def _load(models: Models, options: Options) -> None:
+    if not options.repository.is_dir():
+        raise StartError(f"there is no folder {options.repository}: give the model repository's")
+    try:
+        for name in await models.names() if options.models is None else options.models:
+            await models.load(name)
+            LOG.info("model %s is loaded", name)
+    except LoadError as error:
+        raise StartError(f"{error} (in {options.repository})") from None
+    except HeadraceError as error:
+        raise StartError(f"{error.public}: {options.repository} has no such folder") from None
+
+
+def _server(service: Service, health: Health, traces: TracerProvider | None) -> grpc.aio.Server:
+    server = grpc.aio.server(options=_UNBOUNDED)
+    handlers = _handlers(service, traces)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers), health.handler()))
+    reflection.enable(server, SERVICE, HEALTH)
+    return server
+
+
+def _handlers(service: Service, traces: TracerProvider | None) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    """A handler for each RPC of the contract."""
+    tracer = tracing.tracer(traces, "headrace.worker")
+    answers: dict[str, Callable[..., Any]] = {
+        "ServerLive": service.server_live,
+        "ServerReady": service.server_ready,
+        "ServerMetadata": service.server_metadata,
+        "ModelReady": service.model_ready,
+        "ModelMetadata": service.model_metadata,
+        "ModelConfig": service.model_config,
+        "ModelStatistics": service.model_statistics,
+        "ModelInfer": service.model_infer,
+        "ModelStreamInfer": service.model_stream_infer,
+        "RepositoryIndex": service.repository_index,
+        "RepositoryModelLoad": service.repository_model_load,
+        "RepositoryModelUnload": service.repository_model_unload,
+        "TraceSetting": service.trace_setting,
+        "LogSettings": service.log_settings,
+        **{method.name: service.shared_memory for method in _SERVICE.methods if "SharedMemory" in method.name},
+    }
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    for method in _SERVICE.methods:
+        request = getattr(pb, method.input_type.name)
+        kind = Streaming if method.client_streaming else Unary
+        handlers[method.name] = kind(f"{SERVICE}/{method.name}", request, answers[method.name], tracer).handler()
+    return handlers
+
+
+def _bind(server: grpc.aio.Server, listen: str) -> str:
+    host, _, _ = listen.rpartition(":")
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise StartError(f"cannot listen on {listen}: the port is taken or the address is not this machine's")
+    return f"{host}:{port}"
+
+
+def _providers(models: Models) -> list[str]:
+    return sorted({one.provider for one in models.serving()})

@@ -1,0 +1,138 @@
+"""Tensors on the wire and in memory. Law: bytes become an array only where datatype, shape and byte count agree.
+
+Memory is numpy: BYTES is an array of dtype object that holds `bytes`, BF16 is `ml_dtypes.bfloat16`, the others are
+numpy's own. The wire is little-endian and row-major; a BYTES element is its length as uint32, then itself. Arrays that
+come from raw contents are read-only.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from protos import grpc_service_pb2 as pb
+from workers.errors import malformed
+
+try:
+    import ml_dtypes
+
+    _BF16 = {"BF16": np.dtype(ml_dtypes.bfloat16)}
+except ImportError:  # without the worker extra: Python models of other datatypes still run
+    _BF16 = {}
+
+Array = npt.NDArray[np.generic]
+
+DTYPES: Final[dict[str, np.dtype[np.generic]]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "BYTES": np.dtype(np.object_),
+    **_BF16,
+}
+_CONTENTS: Final = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+_LENGTH: Final = struct.Struct("<I")
+
+
+def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> Array:
+    """The array that raw contents hold. Raises REQUEST_MALFORMED that names the input."""
+    dtype = _dtype(name, datatype)
+    count = _elements(name, shape)
+    if datatype == "BYTES":
+        return _objects(_split(name, raw, count), shape)
+    if len(raw) != count * dtype.itemsize:
+        raise malformed(
+            f"input '{name}' has {len(raw)} bytes; {datatype} of shape {list(shape)} is {count * dtype.itemsize}"
+        )
+    if datatype == "BOOL":
+        truth: Array = np.frombuffer(raw, np.uint8) != 0  # a byte that is neither 0 nor 1 is true
+        return truth.reshape(shape)
+    return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def from_contents(name: str, datatype: str, shape: Sequence[int], contents: pb.InferTensorContents) -> Array:
+    """The array that typed contents hold. Raises REQUEST_MALFORMED that names the input."""
+    dtype = _dtype(name, datatype)
+    count = _elements(name, shape)
+    wanted = _CONTENTS.get(datatype)
+    if wanted is None:
+        raise malformed(f"input '{name}' is {datatype}, which has no typed contents; send raw_input_contents")
+    for field, _ in contents.ListFields():
+        if field.name != wanted:
+            raise malformed(f"input '{name}' is {datatype}, whose contents are in {wanted}, not in {field.name}")
+    values = getattr(contents, wanted)
+    if len(values) != count:
+        raise malformed(f"input '{name}' has {len(values)} elements; its shape {list(shape)} has {count}")
+    if datatype == "BYTES":
+        return _objects(list(values), shape)
+    try:
+        return np.array(values, dtype).reshape(shape)
+    except OverflowError:
+        raise malformed(f"input '{name}' has an element out of the range of {datatype}") from None
+
+
+def to_raw(array: Array, datatype: str) -> bytes:
+    """The raw contents of an array of the datatype's dtype; a BYTES element may be `str`, which is sent as UTF-8."""
+    if datatype != "BYTES":
+        return np.ascontiguousarray(array, DTYPES[datatype]).tobytes()
+    parts: list[bytes] = []
+    for element in array.ravel().tolist():
+        encoded = element.encode() if isinstance(element, str) else bytes(element)
+        parts += (_LENGTH.pack(len(encoded)), encoded)
+    return b"".join(parts)
+
+
+def _dtype(name: str, datatype: str) -> np.dtype[np.generic]:
+    dtype = DTYPES.get(datatype)
+    if dtype is None:
+        raise malformed(f"input '{name}' has the unknown datatype '{datatype}'")
+    return dtype
+
+
+def _elements(name: str, shape: Sequence[int]) -> int:
+    if any(size < 0 for size in shape):
+        raise malformed(f"input '{name}' has the shape {list(shape)}; no size may be negative")
+    return math.prod(shape)
+
+
+def _objects(values: list[bytes], shape: Sequence[int]) -> Array:
+    array = np.empty(len(values), np.object_)
+    array[:] = values
+    return array.reshape(shape)
+
+
+def _split(name: str, raw: bytes, count: int) -> list[bytes]:
+    """The elements of raw BYTES contents."""
+    elements: list[bytes] = []
+    at, end = 0, len(raw)
+    while at < end:
+        start = at + _LENGTH.size
+        at = start + _LENGTH.unpack_from(raw, at)[0] if start <= end else end + 1
+        if at > end:
+            raise malformed(f"input '{name}' has BYTES contents whose lengths do not add up")
+        elements.append(raw[start:at])
+    if len(elements) != count:
+        raise malformed(f"input '{name}' has {len(elements)} elements; its shape has {count}")
+    return elements
