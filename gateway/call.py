@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import grpc
 
 from gateway.rpcs import Rpc
-from gateway.wire import LENGTH, Budget, Field, Malformed, fields
+from gateway.wire import LENGTH, Budget, Extent, Malformed, fields
 from mesh.catalog import well_formed_version
 from protos.errors import HeadraceError, Reason
 
@@ -32,7 +32,7 @@ class Call:
     model: str
     version: str
     id: str
-    version_field: Field | None
+    version_field: Extent | None
     shared_memory: bool
 
 
@@ -51,46 +51,45 @@ def malformed(public: str) -> HeadraceError:
 
 def _read(rpc: Rpc, body: bytes) -> Call:
     strings: dict[int, str] = {}
-    version_field: Field | None = None
+    version_field: Extent | None = None
     shared_memory = False
     wanted = (rpc.model, rpc.version, rpc.id)
     infers = rpc.id != 0
     budget = Budget()
-    for field in fields(body, budget=budget):
-        number = field.number
+    for number, wire_type, start, value, end in fields(body, budget=budget):
         if number in wanted:
-            strings[number] = _string(body, field, repeated=number in strings)
+            if number in strings:
+                raise Malformed(f"field {number} occurs twice")
+            strings[number] = _string(body, number, wire_type, value, end)
             if number == rpc.version:
-                version_field = field
+                version_field = Extent(start, end)
         elif infers and number in _PARAMETERS and not shared_memory:
-            shared_memory = _names_shared_memory(body, field, budget)
+            if wire_type != LENGTH:
+                raise Malformed(f"field {number} is no tensor")
+            shared_memory = _names_shared_memory(body, number, value, end, budget)
     version = strings.get(rpc.version, "")
     if version and not well_formed_version(version):
         raise Malformed("model_version is neither a positive integer nor an alias")
     return Call(rpc, body, strings.get(rpc.model, ""), version, strings.get(rpc.id, ""), version_field, shared_memory)
 
 
-def _string(body: bytes, field: Field, *, repeated: bool) -> str:
-    if repeated:
-        raise Malformed(f"field {field.number} occurs twice")
-    if field.wire_type != LENGTH:
-        raise Malformed(f"field {field.number} is no string")
+def _string(body: bytes, number: int, wire_type: int, value: int, end: int) -> str:
+    if wire_type != LENGTH:
+        raise Malformed(f"field {number} is no string")
     try:
-        return body[field.value : field.end].decode()
+        return body[value:end].decode()
     except UnicodeDecodeError:
-        raise Malformed(f"field {field.number} is no UTF-8") from None
+        raise Malformed(f"field {number} is no UTF-8") from None
 
 
-def _names_shared_memory(body: bytes, tensor: Field, budget: Budget) -> bool:
-    """Whether one of the tensor's parameters has a key that begins with `shared_memory_`."""
-    if tensor.wire_type != LENGTH:
-        raise Malformed(f"field {tensor.number} is no tensor")
-    if body.find(_SHARED_MEMORY, tensor.value, tensor.end) < 0:  # the usual case, at the speed of memchr
+def _names_shared_memory(body: bytes, tensor: int, start: int, end: int, budget: Budget) -> bool:
+    """Whether one of the parameters of the tensor (`body[start:end]`) has a key that begins with `shared_memory_`."""
+    if body.find(_SHARED_MEMORY, start, end) < 0:  # the usual case, at the speed of memchr
         return False
     return any(
-        body.startswith(_SHARED_MEMORY, key.value, key.end)
-        for parameter in fields(body, tensor.value, tensor.end, budget)
-        if parameter.number == _PARAMETERS[tensor.number] and parameter.wire_type == LENGTH
-        for key in fields(body, parameter.value, parameter.end, budget)
-        if key.number == 1 and key.wire_type == LENGTH
+        body.startswith(_SHARED_MEMORY, key, key_end)
+        for number, wire_type, _, value, value_end in fields(body, start, end, budget)
+        if number == _PARAMETERS[tensor] and wire_type == LENGTH
+        for key_number, key_type, _, key, key_end in fields(body, value, value_end, budget)
+        if key_number == 1 and key_type == LENGTH
     )

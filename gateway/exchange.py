@@ -124,9 +124,9 @@ def served_version(rpc: Rpc, body: bytes) -> str:
     if rpc.name != "ModelInfer":
         return ""
     with contextlib.suppress(Malformed, UnicodeDecodeError):
-        for field in fields(body):
-            if field.number == _SERVED_VERSION and field.wire_type == LENGTH:
-                return body[field.value : field.end].decode()
+        for number, wire_type, _, value, end in fields(body):
+            if number == _SERVED_VERSION and wire_type == LENGTH:
+                return body[value:end].decode()
     return ""
 
 

@@ -114,9 +114,10 @@ def _one_per_service(ways: Iterable[tuple[Permit, Route]], upstream: Upstream) -
 def _rows(body: bytes, models: frozenset[str]) -> Iterator[bytes]:
     """The rows of these models, each with its tag and length. Raises Malformed."""
     names = {model.encode() for model in models}
-    for row in fields(body, budget=Budget(len(body))):  # a worker may have as much to tell as it likes
-        if row.number == _ROWS and row.wire_type == LENGTH:
-            for field in fields(body, row.value, row.end):
-                if field.number == _NAME and field.wire_type == LENGTH and body[field.value : field.end] in names:
-                    yield body[row.start : row.end]
+    # A worker may have as much to tell as it likes.
+    for number, wire_type, start, row, end in fields(body, budget=Budget(len(body))):
+        if number == _ROWS and wire_type == LENGTH:
+            for inner, inner_type, _, value, value_end in fields(body, row, end):
+                if inner == _NAME and inner_type == LENGTH and body[value:value_end] in names:
+                    yield body[start:end]
                     break

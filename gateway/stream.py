@@ -121,8 +121,8 @@ def in_band(error: HeadraceError, message: bytes) -> bytes:
     text = f"{error.reason or error.status.name}: {error.public}"
     answer = string_field(_ERROR_MESSAGE, text)
     with contextlib.suppress(Malformed):
-        for field in fields(message):
-            if field.number == _ID and field.wire_type == LENGTH:
-                echo = bytes_field(_ID, message[field.value : field.end])
+        for number, wire_type, _, value, end in fields(message):
+            if number == _ID and wire_type == LENGTH:
+                echo = bytes_field(_ID, message[value:end])
                 return answer + bytes_field(_INFER_RESPONSE, echo)
     return answer

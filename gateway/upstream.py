@@ -47,13 +47,16 @@ class Upstream:
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
         self._channels: dict[Target, grpc.aio.Channel] = {}
+        self._known: dict[tuple[str, str], grpc.aio.Channel] = {}  # by model and version, for the hot path
 
     def channel_of(self, route: Route) -> grpc.aio.Channel:
         """The channel to the copies that the route leads to."""
-        target = Target(self.addresses(route), route.model.host, route.model.retries)
-        channel = self._channels.get(target)
+        place = (route.model.name, route.version)
+        channel = self._known.get(place)
         if channel is None:
-            channel = self._channels[target] = _open(target)
+            target = Target(self.addresses(route), route.model.host, route.model.retries)
+            channel = self._known[place] = self._channels.get(target) or _open(target)
+            self._channels[target] = channel
         return channel
 
     def addresses(self, route: Route) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class TrustedIssuer:
 class _Verified:
     caller: Caller
     key: Key
+    among: KeySet  # the keys of which it was one
 
 
 class Verifier:
@@ -66,7 +67,8 @@ class Verifier:
         known = self._verified.get(digest)
         if known is not None:
             trusted = self._issuers[known.caller.issuer]
-            if known.key in trusted.keys.current:
+            current = trusted.keys.current
+            if current is known.among or known.key in current:
                 _check_expiry(known.caller.expires_at, trusted.leeway, self._now())
                 return known.caller
             del self._verified[digest]
@@ -81,7 +83,8 @@ class Verifier:
             jws = parse(token)
             trusted = self._issuer_of(jws)
             key = await _signer(jws, trusted.keys)
-            return _Verified(check_claims(json_object(jws.payload), trusted, self._now()), key)
+            caller = check_claims(json_object(jws.payload), trusted, self._now())
+            return _Verified(caller, key, trusted.keys.current)
         except BadToken as error:
             raise _invalid("the token is not valid", private=str(error)) from None
 

@@ -22,13 +22,17 @@ class Malformed(Exception):  # noqa: N818 - the word the design uses for it
     """The bytes are no protobuf message that every parser reads alike."""
 
 
-class Field(NamedTuple):
-    """One occurrence of a field: `body[start:end]` is all of it, `body[value:end]` its value without the length."""
+Field = tuple[int, int, int, int, int]
+"""One occurrence of a field: number, wire type, start, value, end.
 
-    number: int
-    wire_type: int
+`body[start:end]` is all of it, `body[value:end]` its value without the length. A plain tuple: it is on the hot path.
+"""
+
+
+class Extent(NamedTuple):
+    """Where a field stands: all of it is `body[start:end]`."""
+
     start: int
-    value: int
     end: int
 
 
@@ -59,14 +63,18 @@ def fields(body: bytes, start: int = 0, end: int | None = None, budget: Budget |
         if number == 0:
             raise Malformed("field number 0")
         if wire_type == LENGTH:
-            length, value = _varint32(body, position, stop)
-            position = value + length
+            value = position + 1
+            if position < stop and body[position] < 0x80:
+                position = value + body[position]
+            else:
+                length, value = _varint32(body, position, stop)
+                position = value + length
         else:
             value = position
             position = _skip(body, position, stop, wire_type)
         if position > stop:
             raise Malformed("a length reaches past the end")
-        yield Field(number, wire_type, begin, value, position)
+        yield number, wire_type, begin, value, position
 
 
 def _skip(body: bytes, position: int, stop: int, wire_type: int) -> int:
@@ -117,7 +125,7 @@ def bytes_field(number: int, data: bytes) -> bytes:
     return varint(number << 3 | LENGTH) + varint(len(data)) + data
 
 
-def replace(body: bytes, old: Field | None, new: bytes) -> bytes:
+def replace(body: bytes, old: Extent | None, new: bytes) -> bytes:
     """The message with one field's bytes exchanged, or, where there was none, with the new ones at the end."""
     if old is None:
         return body + new
