@@ -85,6 +85,7 @@ def _open(target: Target) -> grpc.aio.Channel:
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
             ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_http_proxy", 0),  # the environment's proxy is for the world outside
         ),
     )
 
