@@ -20,6 +20,7 @@ _SHED_FOR: Final = 0.1  # seconds after which a full queue may have drained
 _NOT_READY_FOR: Final = 1.0  # seconds after which a copy may have come up
 _FULL_QUEUE: Final = "exceeds maximum queue size"  # Triton says UNAVAILABLE for it
 _OUT_OF_TIME: Final = "request timeout expired"  # Triton says UNAVAILABLE for it, too
+_LONGEST: Final = 2000  # characters of a worker's words; callers refuse long trailers
 _ABOUT_ITSELF: Final = frozenset(
     {
         grpc.StatusCode.INTERNAL,
@@ -40,7 +41,7 @@ class Answer(NamedTuple):
 
 def worker_error(error: grpc.aio.AioRpcError, request_id: str) -> HeadraceError:
     """What a caller is told of a worker's failure."""
-    said, words = error.code(), error.details() or ""
+    said, words = error.code(), (error.details() or "")[:_LONGEST]
     if said is grpc.StatusCode.DEADLINE_EXCEEDED or (
         said is grpc.StatusCode.UNAVAILABLE and _OUT_OF_TIME in words.lower()
     ):

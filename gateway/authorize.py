@@ -57,6 +57,9 @@ class Names:
     exact: frozenset[str]
     prefixes: tuple[str, ...]
 
+    def __bool__(self) -> bool:
+        return bool(self.exact or self.prefixes)
+
     def __contains__(self, model: str) -> bool:
         return model in self.exact or model.startswith(self.prefixes)
 
@@ -84,6 +87,11 @@ class Authorizer:
                 "shared memory takes a grant to manage the model; send the tensors in the request",
             )
         return Permit(caller, call.model, action)
+
+    def admit(self, caller: Caller, action: Action) -> None:
+        """Let the caller's message be read. Raises HeadraceError NOT_GRANTED where it may do this with no model."""
+        if not self.granted(caller, action):
+            raise not_granted(caller, action)
 
     def permits(self, caller: Caller, action: Action, models: Iterable[str]) -> tuple[Permit, ...]:
         """A permit for each of the models with which the caller may do this."""

@@ -17,6 +17,7 @@ from protos.errors import HeadraceError, Reason
 _INPUTS, _OUTPUTS = 5, 6  # ModelInferRequest
 _PARAMETERS = {_INPUTS: 4, _OUTPUTS: 2}  # InferInputTensor.parameters, InferRequestedOutputTensor.parameters
 _SHARED_MEMORY = b"shared_memory_"
+_LONGEST = 1024  # bytes of a name, a version or an id: a caller's word is hashed, quoted and logged
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Call:
     """One message: the RPC, its bytes, and the few fields the gateway decides by.
 
     `model`, `version` and `id` are empty where the message names none. `version_field` is where the version stands in
-    `body`. `shared_memory` says whether a tensor is to be read from, or written to, memory of the worker's machine.
+    `body`. `shared_memory` says whether a tensor is to be read from, or written to, memory of the worker's machine;
+    `reaches_server` whether, model or no model, the call could change more of a server than that model.
     """
 
     rpc: Rpc
@@ -34,6 +36,7 @@ class Call:
     id: str
     version_field: Extent | None
     shared_memory: bool
+    reaches_server: bool
 
 
 def read_call(rpc: Rpc, body: bytes) -> Call:
@@ -53,6 +56,7 @@ def _read(rpc: Rpc, body: bytes) -> Call:
     strings: dict[int, str] = {}
     version_field: Extent | None = None
     shared_memory = False
+    reaches_server = False
     wanted = (rpc.model, rpc.version, rpc.id)
     infers = rpc.id != 0
     budget = Budget()
@@ -67,15 +71,20 @@ def _read(rpc: Rpc, body: bytes) -> Call:
             if wire_type != LENGTH:
                 raise Malformed(f"field {number} is no tensor")
             shared_memory = _names_shared_memory(body, number, value, end, budget)
+        elif number == rpc.settings:
+            reaches_server = True
     version = strings.get(rpc.version, "")
     if version and not well_formed_version(version):
         raise Malformed("model_version is neither a positive integer nor an alias")
-    return Call(rpc, body, strings.get(rpc.model, ""), version, strings.get(rpc.id, ""), version_field, shared_memory)
+    model, call_id = strings.get(rpc.model, ""), strings.get(rpc.id, "")
+    return Call(rpc, body, model, version, call_id, version_field, shared_memory, reaches_server)
 
 
 def _string(body: bytes, number: int, wire_type: int, value: int, end: int) -> str:
     if wire_type != LENGTH:
         raise Malformed(f"field {number} is no string")
+    if end - value > _LONGEST:
+        raise Malformed(f"field {number} is longer than {_LONGEST} bytes")
     try:
         return body[value:end].decode()
     except UnicodeDecodeError:

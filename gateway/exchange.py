@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
 import grpc.aio
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry import context as otel
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
-from gateway.answer import Answer
+from gateway.answer import Answer, out_of_time
 from gateway.call import Call, malformed
 from gateway.caller import Caller
 from gateway.choose import Route
@@ -24,6 +27,9 @@ from protos.errors import HeadraceError
 Context = grpc.aio.ServicerContext[Any, Any]  # requests and responses are bytes; gRPC's types cannot say so
 
 _SERVED_VERSION = 2  # ModelInferResponse.model_version
+_READ_WITHIN = 30.0  # seconds in which a unary call's message must have come
+_FOR_EVER = 1e8  # seconds; a deadline further away is none
+_LONGEST = 1000  # characters of a span's status
 
 
 class Exchange:
@@ -32,23 +38,49 @@ class Exchange:
     `clock` is monotonic, in seconds.
     """
 
-    __slots__ = ("_clock", "_context", "_span", "_started", "_tracer", "metadata", "request_id", "rpc")
+    __slots__ = (
+        "_began",
+        "_clock",
+        "_context",
+        "_span",
+        "_started",
+        "_tracer",
+        "metadata",
+        "model",
+        "request_id",
+        "rpc",
+    )
 
     def __init__(self, rpc: Rpc, context: Context, tracer: Tracer, clock: Callable[[], float]) -> None:
         self.rpc = rpc
         self.metadata: tuple[tuple[str, str | bytes], ...] = tuple(context.invocation_metadata() or ())
+        self.model = ""  # what is asked for, once the caller is known
         self.request_id = secrets.token_hex(16)
         self._context = context
         self._clock = clock
         self._started = clock()
         self._tracer = tracer
-        self._span = tracer.start_span(rpc.full_name, tracing.extract(self.metadata), SpanKind.SERVER)
+        self._began = time.time_ns()  # a span's own clock
+        self._span: Span = INVALID_SPAN
+
+    def known(self, caller: Caller) -> None:
+        """Begin the span, under the caller's own: whose trace a stranger says it is does not count."""
+        self._begin(tracing.extract(self.metadata))
         if self._span.is_recording():
-            self._span.set_attributes(_named(rpc) | {tracing.REQUEST_ID: self.request_id, tracing.LANE: "python"})
+            self._span.set_attribute(tracing.CALLER, caller.name)
+
+    def _begin(self, parent: otel.Context) -> None:
+        self._span = self._tracer.start_span(self.rpc.full_name, parent, SpanKind.SERVER, start_time=self._began)
+        if self._span.is_recording():
+            self._span.set_attributes(_named(self.rpc) | {tracing.REQUEST_ID: self.request_id, tracing.LANE: "python"})
 
     async def read(self) -> bytes:
-        """The one message of a unary RPC. Raises HeadraceError REQUEST_MALFORMED where there is none."""
-        message = await self.next()
+        """The one message of a unary RPC. Raises HeadraceError: REQUEST_MALFORMED where there is none, DEADLINE."""
+        try:
+            async with asyncio.timeout(_READ_WITHIN):
+                message = await self.next()
+        except TimeoutError:
+            raise out_of_time("the message did not come") from None
         if message is None:
             raise malformed("the call brings no message")
         return message
@@ -64,7 +96,9 @@ class Exchange:
 
     def remaining(self, most: float | None = None) -> float | None:
         """Seconds until the caller's deadline, or until `most` seconds after the start, whichever is sooner."""
-        of_caller = self._context.time_remaining()
+        of_caller: float | None = self._context.time_remaining()
+        if of_caller is not None and of_caller > _FOR_EVER:
+            of_caller = None
         if most is None:
             return of_caller
         ours = self._started + most - self._clock()
@@ -75,11 +109,17 @@ class Exchange:
         values = [value for key, value in self.metadata if key == name]
         return values[0] if len(values) == 1 and isinstance(values[0], str) else ""
 
-    def asks(self, caller: Caller, call: Call) -> None:
-        """Tell the span who asks for what."""
+    def asks(self, call: Call) -> None:
+        """Note what is asked for."""
+        self.model = call.model
         if self._span.is_recording():
-            asked = {tracing.CALLER: caller.name, tracing.MODEL: call.model, tracing.VERSION_ASKED: call.version}
+            asked = {tracing.MODEL: call.model, tracing.VERSION_ASKED: call.version}
             self._span.set_attributes({name: value for name, value in asked.items() if value})
+
+    @property
+    def left(self) -> bool:
+        """Whether the caller has gone."""
+        return self._context.cancelled()
 
     @contextlib.contextmanager
     def hop(self, route: Route) -> Iterator[list[tuple[str, str]]]:
@@ -114,6 +154,8 @@ class Exchange:
 
     def end(self, outcome: grpc.StatusCode, error: HeadraceError | None = None) -> None:
         """End the span with the status that the caller gets."""
+        if self._span is INVALID_SPAN:
+            self._begin(otel.Context())
         if self._span.is_recording():
             _record(self._span, outcome, error)
         self._span.end()
@@ -139,6 +181,6 @@ def _record(span: Span, outcome: grpc.StatusCode, error: HeadraceError | None) -
     span.set_attribute(tracing.RPC_STATUS, outcome.name)
     if outcome is not grpc.StatusCode.OK:
         span.set_attribute(tracing.ERROR_TYPE, outcome.name)
-        span.set_status(Status(StatusCode.ERROR, str(error) if error else outcome.name))
+        span.set_status(Status(StatusCode.ERROR, str(error)[:_LONGEST] if error else outcome.name))
     if error is not None and error.reason is not None:
         span.set_attribute(tracing.REASON, error.reason)

@@ -47,6 +47,10 @@ def passages(caller: Caller, call: Call, authorizer: Authorizer, catalog: Catalo
             routes = [pin(call, model, resolve(model, call.version))]
         else:
             routes = [Route(model, version, pinned=True, body=call.body) for version in model.versions]
+        if call.reaches_server:
+            names = frozenset(each.model for each in authorizer.permits(caller, call.rpc.action, catalog))
+            if not all(upstream.models_beside(route) <= names for route in routes):
+                raise not_granted(caller, call.rpc.action, model.name)
         return Passages(_one_per_service(((permit, route) for route in routes), upstream), frozenset({model.name}))
     permits = authorizer.permits(caller, call.rpc.action, catalog)
     ways = [
@@ -57,7 +61,7 @@ def passages(caller: Caller, call: Call, authorizer: Authorizer, catalog: Catalo
     names = frozenset(permit.model for permit in permits)
     if call.rpc.action is Action.MANAGE:
         # What is set for a whole server takes a grant for every model on it.
-        ways = [(permit, route) for permit, route in ways if upstream.models_beside(route, catalog) <= names]
+        ways = [(permit, route) for permit, route in ways if upstream.models_beside(route) <= names]
     if not ways:
         raise not_granted(caller, call.rpc.action)
     return Passages(_one_per_service(ways, upstream), names)

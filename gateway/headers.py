@@ -1,7 +1,7 @@
 """Metadata on its way. Law: what the mesh and workers decide by is written here and never taken from a caller.
 
-A caller's key that any proxy could read as one of ours (other case, `_` for `-`) is dropped, as are hop-by-hop keys
-and, unless the model asks for it, the token.
+A caller's key that any proxy could read as one of ours (other case, `_` or `.` for `-`, binary) is dropped, as are
+hop-by-hop keys, what steers proxies and their traces, and, unless the model asks for it, the token.
 """
 
 from __future__ import annotations
@@ -10,23 +10,25 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.authorize import Permit
+from gateway.call import malformed
 from gateway.choose import Route
-from protos.tracing import CONTEXT_KEYS
+from protos.tracing import CONTEXT_KEYS, REQUEST_ID_KEY
 
 Pairs = Iterable[tuple[str, str | bytes]]
 
 MODEL_NAME: Final = "x-model-name"
 MODEL_VERSION: Final = "x-model-version"
 CALLER: Final = "x-caller"
-REQUEST_ID: Final = "x-request-id"
 SEQUENCE_ID: Final = "x-sequence-id"
 
-_OURS: Final = CONTEXT_KEYS | {MODEL_NAME, MODEL_VERSION, CALLER, REQUEST_ID, SEQUENCE_ID}
+_OURS: Final = CONTEXT_KEYS | {MODEL_NAME, MODEL_VERSION, CALLER, REQUEST_ID_KEY, SEQUENCE_ID}
 _HOP: Final = frozenset(
     {
+        "b3",
         "connection",
         "content-length",
         "content-type",
+        "cookie",
         "date",
         "forwarded",
         "host",
@@ -40,19 +42,25 @@ _HOP: Final = frozenset(
         "transfer-encoding",
         "upgrade",
         "user-agent",
+        "via",
+        "x-client-trace-id",
+        "x-real-ip",
     }
 )
-_HOP_PREFIXES: Final = (":", "grpc-", "x-envoy-", "x-forwarded-", "x-istio-", "x-headrace-")
+_HOP_PREFIXES: Final = (":", "grpc-", "x-b3-", "x-envoy-", "x-forwarded-", "x-istio-", "x-original-", "x-headrace-")
 
 
 def to_worker(received: Pairs, permit: Permit, route: Route, request_id: str) -> list[tuple[str, str | bytes]]:
-    """What a worker gets, but for the trace context: the caller's own metadata, and then our words."""
-    kept = [(key, value) for key, value in received if _passes(key, token=route.model.forward_token)]
+    """What a worker gets, but for the trace context: the caller's own metadata, and then our words.
+
+    Raises HeadraceError REQUEST_MALFORMED for text that gRPC does not carry.
+    """
+    kept = [(key, _sound(key, value)) for key, value in received if _passes(key, token=route.model.forward_token)]
     kept.append((MODEL_NAME, route.model.name))
     if route.pinned:
         kept.append((MODEL_VERSION, route.version))
     kept.append((CALLER, permit.caller.name))
-    kept.append((REQUEST_ID, request_id))
+    kept.append((REQUEST_ID_KEY, request_id))
     return kept
 
 
@@ -61,8 +69,14 @@ def to_caller(received: Pairs) -> tuple[tuple[str, str | bytes], ...]:
     return tuple((key, value) for key, value in received if _passes(key, token=False))
 
 
+def _sound(key: str, value: str | bytes) -> str | bytes:
+    if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+        raise malformed(f"the metadata {key} holds what is not printable ASCII")
+    return value
+
+
 def _passes(key: str, *, token: bool) -> bool:
-    plain = key.lower().replace("_", "-")
+    plain = key.lower().replace("_", "-").replace(".", "-").removesuffix("-bin")
     if plain == "authorization":
         return token and key == "authorization"
     return plain not in _OURS and plain not in _HOP and not plain.startswith(_HOP_PREFIXES)

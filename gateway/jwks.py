@@ -45,7 +45,8 @@ class KeySource:
         self._clock = clock
         self._current = KeySet()
         self._under_way: asyncio.Task[bool] | None = None
-        self._asked_at = float("-inf")
+        self._asked_at = float("-inf")  # by callers
+        self._failing = False
 
     @property
     def current(self) -> KeySet:
@@ -54,8 +55,10 @@ class KeySource:
 
     async def refresh(self) -> None:
         """Ask for newer keys, unless that was done within the spacing; waits for a fetch that is under way."""
-        if self._under_way is None and self._clock() - self._asked_at < _SPACING:
-            return
+        if self._under_way is None:
+            if self._clock() - self._asked_at < _SPACING:
+                return
+            self._asked_at = self._clock()
         await self._fetch_once()
 
     @contextlib.asynccontextmanager
@@ -72,11 +75,11 @@ class KeySource:
                         await task
 
     async def _keep_fresh(self) -> None:
-        failures = 0
+        retry = _FIRST_RETRY
         while True:
-            failures = 0 if await self._fetch_once() else failures + 1
-            pause = min(self._interval, _FIRST_RETRY * 2 ** (failures - 1)) if failures else self._interval
-            await asyncio.sleep(pause)
+            fetched = await self._fetch_once()
+            retry = _FIRST_RETRY if fetched else min(retry * 2, self._interval)
+            await asyncio.sleep(self._interval if fetched else retry / 2)
 
     async def _fetch_once(self) -> bool:
         """Whether the fetch that serves all who wait brought keys."""
@@ -86,14 +89,17 @@ class KeySource:
         return await asyncio.shield(self._under_way)
 
     async def _replace(self) -> bool:
-        self._asked_at = self._clock()
         try:
             fetched = parse_jwks(await asyncio.wait_for(self._fetch(), _TIMEOUT))
-        except (FetchError, ValueError, OSError, TimeoutError, aiohttp.ClientError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever an issuer does to us, its keys are asked for again
             what = "the last good ones stay" if self._current.keys else "tokens of this issuer cannot be verified"
             log.warning("keys of %s: %s; %s", self._issuer, str(error) or type(error).__name__, what)
+            self._failing = True
             return False
         else:
+            if fetched != self._current or self._failing:
+                log.info("keys of %s: %s", self._issuer, ", ".join(key.kid or "without kid" for key in fetched.keys))
+            self._failing = False
             if fetched != self._current:
                 self._current = fetched
             return True

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import grpc
+
+from protos.errors import HeadraceError, Reason
+
 
 class Readiness:
     """Ready while callers can be verified (`verifiable`) and the process is not on its way out."""
@@ -13,6 +17,7 @@ class Readiness:
         self._verifiable = verifiable
         self._draining = asyncio.Event()
         self._closing = asyncio.Event()
+        self._gone = asyncio.Event()
 
     @property
     def ready(self) -> bool:
@@ -21,16 +26,28 @@ class Readiness:
 
     @property
     def closing(self) -> bool:
-        """Whether those who watch must go, too."""
+        """Whether new calls are refused, and those who watch must go."""
         return self._closing.is_set()
+
+    async def admit(self) -> None:
+        """Let a new call in. Raises HeadraceError DRAINING, once callers can be sent elsewhere."""
+        if self._closing.is_set():
+            await self._gone.wait()
+            raise HeadraceError(
+                grpc.StatusCode.UNAVAILABLE, Reason.DRAINING, "this gateway is stopping; call another", retry_after=0.1
+            )
 
     def drain(self) -> None:
         """Ask callers to go elsewhere; calls are still taken."""
         self._draining.set()
 
     def close(self) -> None:
-        """Send those who watch away, so that they do not hold up the end."""
+        """Hold new calls back, and send those who watch away, so that they do not hold up the end."""
         self._closing.set()
+
+    def leave(self) -> None:
+        """Refuse the calls that were held back."""
+        self._gone.set()
 
     async def changes(self, within: float) -> None:
         """Return when the process turns to its end, or after `within` seconds."""

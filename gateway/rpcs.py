@@ -31,7 +31,9 @@ class Rpc:
     `way` is how it is answered: by the gateway itself (`local`), by one copy (`forward`, or message by message:
     `stream`), by a copy of every service with the answers merged (`gather`), or by every service of one model or of
     all that the caller may manage (`everywhere`). `model`, `version` and `id` are the numbers of the request's fields
-    that hold these, 0 where it has none. `open` says that no token is needed.
+    that hold these, 0 where it has none. `settings` is the number of the field by which a call about one
+    model can reach further (files of a load, dependents of an unload, where traces are written), -1 where there is
+    none. `open` says that no token is needed.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Rpc:
     model: int = 0
     version: int = 0
     id: int = 0
+    settings: int = -1
     open: bool = False
 
     @property
@@ -64,9 +67,9 @@ _ALL = (
     Rpc("RepositoryIndex", "gather", Action.INSPECT),
     Rpc("ModelInfer", "forward", Action.INFER, model=1, version=2, id=3),
     Rpc("ModelStreamInfer", "stream", Action.INFER, model=1, version=2, id=3),
-    Rpc("RepositoryModelLoad", "everywhere", Action.MANAGE, model=2),
-    Rpc("RepositoryModelUnload", "everywhere", Action.MANAGE, model=2),
-    Rpc("TraceSetting", "everywhere", Action.MANAGE, model=2),
+    Rpc("RepositoryModelLoad", "everywhere", Action.MANAGE, model=2, settings=3),
+    Rpc("RepositoryModelUnload", "everywhere", Action.MANAGE, model=2, settings=3),
+    Rpc("TraceSetting", "everywhere", Action.MANAGE, model=2, settings=1),
     Rpc("LogSettings", "everywhere", Action.MANAGE),
     Rpc("SystemSharedMemoryStatus", "everywhere", Action.MANAGE),
     Rpc("SystemSharedMemoryRegister", "everywhere", Action.MANAGE),

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import random
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import aiohttp
 import grpc
 import grpc.aio
 from aiohttp import web
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health
 from opentelemetry.sdk.trace import TracerProvider
 
 from gateway import jwks
@@ -26,16 +25,22 @@ from gateway.authorize import Authorizer, Grant
 from gateway.health import Health
 from gateway.local import Local
 from gateway.readiness import Readiness
+from gateway.refusals import Refusals
 from gateway.rpcs import SERVICE
 from gateway.service import Service, Steps
 from gateway.settings import Issuer, Listen, Settings, Telemetry, Tls
 from gateway.upstream import Upstream
 from gateway.verify import TrustedIssuer, Verifier
-from protos import reflection, tracing
+from protos import logs, reflection, tracing
 
 log = logging.getLogger("headrace.gateway")
 
 _MAX_METADATA = 32 * 1024  # bytes; a token may have 16 KiB
+_MARGIN = 1024 * 1024  # bytes over the largest request in which TOO_LARGE can be told
+_MAX_STREAMS = 1000  # calls at a time on one connection
+_MAX_CALLS = 10_000  # calls at a time; gRPC refuses more with RESOURCE_EXHAUSTED
+_HOLDING = 0.3  # seconds at most in which new calls are held back before connections are closed to them
+_CLOSING = 0.05  # seconds in which gRPC has told every connection
 
 
 class StartError(Exception):
@@ -51,27 +56,32 @@ class Addresses:
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; 0 once drained. Raises StartError."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(_until_stopped(settings))
+    """Serve until SIGTERM or SIGINT; 0 once drained, which a second signal cuts short. Raises StartError."""
+    with logs.to_stderr():
+        asyncio.run(_until_stopped(settings))
     return 0
 
 
 async def _until_stopped(settings: Settings) -> None:
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def stop_or_hurry() -> None:
+        (hurry if stop.is_set() else stop).set()
+
     for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    async with serving(settings) as addresses:
+        asyncio.get_running_loop().add_signal_handler(signum, stop_or_hurry)
+    async with serving(settings, hurry) as addresses:
         print(f"headrace gateway ready on {addresses.grpc}", flush=True)  # noqa: T201 - what starters wait for
         if addresses.admin is not None:
             log.info("admin pages on http://%s", addresses.admin)
         await stop.wait()
         log.info("stopping: new calls go elsewhere, running calls have %gs", settings.listen.drain)
+    log.info("stopped")
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Addresses]:
-    """A gateway that takes calls while inside, and drains on leaving. Raises StartError."""
+async def serving(settings: Settings, hurry: asyncio.Event | None = None) -> AsyncIterator[Addresses]:
+    """A gateway that takes calls while inside, and drains on leaving, or until `hurry` is set. Raises StartError."""
     async with contextlib.AsyncExitStack() as stack:
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
         issuers = await _issuers(settings, stack)
@@ -87,19 +97,44 @@ async def serving(settings: Settings) -> AsyncIterator[Addresses]:
             draw=random.random,
         )
         admin = await _admin(settings, readiness, stack)
-        server = grpc.aio.server(options=_options(settings))
-        server.add_generic_rpc_handlers((Service(steps, tracer, time.monotonic),))
-        health_pb2_grpc.add_HealthServicer_to_server(Health(steps, readiness, tracer, time.monotonic), server)
+        server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=_MAX_CALLS)
+        refusals = Refusals(time.monotonic)
+        service = Service(steps, readiness, refusals, tracer, time.monotonic)
+        server.add_generic_rpc_handlers((service, Health(steps, readiness, refusals, time.monotonic)))
         reflection.enable(server, SERVICE, health.SERVICE_NAME)
         address = _listen(server, settings.listen)
         await server.start()
         try:
             yield Addresses(address, admin)
         finally:
-            readiness.drain()
-            await asyncio.sleep(settings.listen.notice)
-            readiness.close()
-            await server.stop(settings.listen.drain)
+            await _drain(server, readiness, settings.listen, hurry or asyncio.Event())
+
+
+async def _drain(server: grpc.aio.Server, readiness: Readiness, listen: Listen, hurry: asyncio.Event) -> None:
+    """Say that we go; then hold new calls back; then close the door, and refuse them.
+
+    Calls that come while gRPC closes it are cancelled, which callers do not try elsewhere; who is held back does not
+    call.
+    """
+
+    async def in_order() -> None:
+        readiness.drain()
+        await asyncio.sleep(listen.notice)
+        readiness.close()
+        await asyncio.sleep(min(listen.notice, _HOLDING))
+        stopping = asyncio.create_task(server.stop(listen.drain))
+        await asyncio.sleep(_CLOSING)
+        readiness.leave()
+        await stopping
+
+    draining, hurried = asyncio.create_task(in_order()), asyncio.create_task(hurry.wait())
+    await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
+    if not draining.done():
+        log.warning("told again to stop: running calls are ended")
+    await server.stop(None)
+    for task in (draining, hurried):
+        task.cancel()
+    await asyncio.gather(draining, hurried, return_exceptions=True)
 
 
 def _provider(telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> TracerProvider | None:
@@ -140,7 +175,8 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     largest = max(model.max_request for model in settings.models)
     return [
         # gRPC itself refuses what is over this, without a reason; up to it, we do, with one.
-        ("grpc.max_receive_message_length", 2 * largest),
+        ("grpc.max_receive_message_length", largest + _MARGIN),
+        ("grpc.max_concurrent_streams", _MAX_STREAMS),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", _MAX_METADATA),
         ("grpc.absolute_max_metadata_size", 2 * _MAX_METADATA),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,15 +24,14 @@ from gateway.choose import Route, choose
 from gateway.exchange import Context, Exchange
 from gateway.forward import forward
 from gateway.local import Local
+from gateway.readiness import Readiness
+from gateway.refusals import Refusals
 from gateway.rpcs import RPCS, Rpc
 from gateway.stream import relay
 from gateway.upstream import Upstream
 from gateway.verify import Verifier
 from mesh.catalog import Catalog
-from protos.boundary import as_error, refuse
-from protos.errors import HeadraceError, Reason
-
-log = logging.getLogger("headrace.gateway")
+from protos.boundary import refuse
 
 Way = Callable[[Exchange], Awaitable[bytes | None]]
 
@@ -52,38 +50,44 @@ class Steps:
     async def answer_locally(self, exchange: Exchange) -> bytes:
         """Server calls, which the gateway itself answers; without a token where the RPC needs none."""
         if not exchange.rpc.open:
-            await self.verifier.verify(exchange.metadata)
-        await exchange.read()
+            exchange.known(await self.verifier.verify(exchange.metadata))
         return self.local.answer(exchange.rpc)
 
     async def pass_on(self, exchange: Exchange) -> bytes:
         """One message to one copy, and its answer back."""
-        caller = await self.verifier.verify(exchange.metadata)
+        caller = await self._admit(exchange)
         call = read_call(exchange.rpc, await exchange.read())
-        exchange.asks(caller, call)
+        exchange.asks(call)
         permit, route = self._decide(caller, call)
         return await exchange.reply(await forward(permit, route, exchange, self.upstream))
 
     async def pass_on_stream(self, exchange: Exchange) -> None:
         """Message by message, each with its own decision; the token must be good for every one of them."""
-        await self.verifier.verify(exchange.metadata)
+        await self._admit(exchange)
 
         async def decide(message: bytes) -> tuple[Permit, Route]:
             caller = await self.verifier.verify(exchange.metadata)
             call = read_call(exchange.rpc, message)
-            exchange.asks(caller, call)
+            exchange.asks(call)
             return self._decide(caller, call)
 
         await relay(exchange, decide, self.upstream)
 
     async def ask_all(self, exchange: Exchange) -> bytes:
         """One message to every service that it concerns, and their answers as one."""
-        caller = await self.verifier.verify(exchange.metadata)
+        caller = await self._admit(exchange)
         call = read_call(exchange.rpc, await exchange.read())
-        exchange.asks(caller, call)
+        exchange.asks(call)
         passages = gather.passages(caller, call, self.authorizer, self.catalog, self.upstream)
         answer = gather.merged if exchange.rpc.way == "gather" else gather.everywhere
         return await exchange.reply(await answer(passages, exchange, self.upstream))
+
+    async def _admit(self, exchange: Exchange) -> Caller:
+        """Who calls, if there is anything at all that it may do here; before its message is read."""
+        caller = await self.verifier.verify(exchange.metadata)
+        exchange.known(caller)
+        self.authorizer.admit(caller, exchange.rpc.action)
+        return caller
 
     def _decide(self, caller: Caller, call: Call) -> tuple[Permit, Route]:
         permit = self.authorizer.authorize(caller, call)
@@ -93,7 +97,9 @@ class Steps:
 class Service(grpc.GenericRpcHandler):
     """Every RPC of the service, each handled in the way that `gateway.rpcs` names."""
 
-    def __init__(self, steps: Steps, tracer: Tracer, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, steps: Steps, readiness: Readiness, refusals: Refusals, tracer: Tracer, clock: Callable[[], float]
+    ) -> None:
         ways: dict[str, Way] = {
             "local": steps.answer_locally,
             "forward": steps.pass_on,
@@ -101,6 +107,8 @@ class Service(grpc.GenericRpcHandler):
             "gather": steps.ask_all,
             "everywhere": steps.ask_all,
         }
+        self._readiness = readiness
+        self._refusals = refusals
         self._tracer = tracer
         self._clock = clock
         self._handlers = {path: self._handler(rpc, ways[rpc.way]) for path, rpc in RPCS.items()}
@@ -120,6 +128,7 @@ class Service(grpc.GenericRpcHandler):
         """Answer one call; whatever goes wrong becomes a status here."""
         exchange = Exchange(rpc, context, self._tracer, self._clock)
         try:
+            await self._readiness.admit()
             answer = await way(exchange)
         except asyncio.CancelledError:
             remaining = exchange.remaining()
@@ -127,18 +136,12 @@ class Service(grpc.GenericRpcHandler):
             exchange.end(grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED)
             raise
         except Exception as exception:  # noqa: BLE001 - the boundary: whatever it is, the caller gets a status
-            error = as_error(exception, exchange.request_id)
+            if exchange.left:  # writing to who has gone fails
+                exchange.end(grpc.StatusCode.CANCELLED)
+                return None
+            error = self._refusals.told(exception, exchange.request_id, exchange.model)
             exchange.end(error.status, error)
-            _log(exception, error, exchange.request_id)
             await refuse(context, error, exchange.request_id)
         else:
             exchange.end(grpc.StatusCode.OK)
             return answer
-
-
-def _log(exception: Exception, error: HeadraceError, request_id: str) -> None:
-    if error.reason is not Reason.INTERNAL:
-        log.debug("request %s: %s", request_id, error)
-    else:
-        foreseen = isinstance(exception, HeadraceError)
-        log.error("request %s: %s", request_id, error, exc_info=None if foreseen else exception)

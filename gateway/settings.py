@@ -7,17 +7,21 @@ the configuration.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 from urllib.parse import urlsplit
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from gateway.configfile import Place, SettingsError, read
 from gateway.jwks import is_safe_url
 from gateway.jws import ALGORITHMS
+from gateway.keys import parse_jwks
 from gateway.rpcs import Action
 from gateway.upstream import mistakes as endpoint_mistakes
 from mesh.catalog import Catalog, Frozen, Model
@@ -30,7 +34,9 @@ _FILE: Final = "file:"
 
 def _fetchable(value: str, info: ValidationInfo) -> str:
     if value.startswith(_FILE):
-        return f"{_FILE}{_present(Path(value.removeprefix(_FILE)), info)}"
+        path = _present(Path(value.removeprefix(_FILE)), info)
+        parse_jwks(path.read_bytes())
+        return f"{_FILE}{path}"
     if is_safe_url(value):
         return value
     raise ValueError(f"neither an https URL (http only on this machine, and never with a password) nor {_FILE}PATH")
@@ -84,6 +90,23 @@ class Tls(Frozen):
     client_ca: File | None = None
 
 
+def unusable(tls: Tls) -> Iterator[tuple[Place, str]]:
+    """What is wrong with the files: (which, what)."""
+    try:
+        certificate = x509.load_pem_x509_certificates(tls.certificate.read_bytes())[0]
+        key = load_pem_private_key(tls.key.read_bytes(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        yield (), "certificate and key must be PEM, the key without a password"
+        return
+    if key.public_key() != certificate.public_key():
+        yield ("key",), "the key is not the certificate's"
+    if tls.client_ca is not None:
+        try:
+            x509.load_pem_x509_certificates(tls.client_ca.read_bytes())
+        except ValueError:
+            yield ("client_ca",), "not PEM certificates"
+
+
 class Listen(Frozen):
     """Where callers come in (gRPC), where operators look (HTTP), and how it closes.
 
@@ -94,7 +117,7 @@ class Listen(Frozen):
     admin: Address | None = "127.0.0.1:9090"
     tls: Tls | None = None
     notice: Duration = 0.5
-    drain: Duration = 30.0
+    drain: Duration = 25.0
 
 
 class Issuer(Frozen):
@@ -108,7 +131,7 @@ class Issuer(Frozen):
     jwks: Annotated[str, AfterValidator(_fetchable)] | None = Field(default=None, repr=False)
     algorithms: Annotated[tuple[Annotated[str, AfterValidator(_algorithm)], ...], Field(min_length=1)]
     leeway: Duration = 30.0
-    refresh: Duration = 300.0
+    refresh: Annotated[Duration, Field(ge=1)] = 300.0
 
 
 class To(Frozen):
@@ -175,13 +198,23 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
 
 
 def _first_hand(error: ValidationError) -> list[ErrorDetails]:
-    """The mistakes without those that only follow from others: a list is too short once its wrong items are gone."""
+    """The mistakes without those that only follow from others.
+
+    A list is too short once its wrong items are gone, and a key is missing where it was misspelt.
+    """
     found = error.errors()
     places = [details["loc"] for details in found]
+    misspelt = {
+        (*details["loc"][:-1], meant)
+        for details in found
+        if details["type"] == "extra_forbidden"
+        for meant in difflib.get_close_matches(str(details["loc"][-1]), _keys_of(details["loc"][:-1]), n=1)
+    }
     return [
         details
         for details in found
-        if details["type"] != "too_short" or not any(_below(place, details["loc"]) for place in places)
+        if not (details["type"] == "too_short" and any(_below(place, details["loc"]) for place in places))
+        and not (details["type"] == "missing" and details["loc"] in misspelt)
     ]
 
 
@@ -196,11 +229,25 @@ def _place(details: ErrorDetails) -> Place:
 
 def _told(details: ErrorDetails) -> str:
     """What pydantic found, in our words."""
-    if details["type"] != "extra_forbidden":
-        return details["msg"].removeprefix("Value error, ")
-    *section, key = details["loc"]
-    close = difflib.get_close_matches(str(key), _keys_of(tuple(section)), n=1)
-    return f"unknown key; did you mean {close[0]}?" if close else "unknown key"
+    match details["type"]:
+        case "extra_forbidden":
+            *section, key = details["loc"]
+            return f"unknown key{_suggestion(str(key), _keys_of(tuple(section)))}"
+        case "missing":
+            return "is missing"
+        case "string_type" if isinstance(details["input"], int | float):
+            return f'must be text: write "{details["input"]}", in quotes'
+        case "tuple_type":
+            return "must be a list, as in [a, b]"
+        case "dict_type" | "model_type":
+            return "must be a mapping, as in {key: value}"
+        case _:
+            return details["msg"].removeprefix("Value error, ")
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _keys_of(section: Place) -> list[str]:
@@ -221,12 +268,22 @@ def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
 
 def _incoherent(settings: Settings) -> Iterator[tuple[Place, str]]:
     """What does not fit together: (place, what)."""
+    if settings.listen.tls is not None:
+        yield from ((("listen", "tls", *place), what) for place, what in unusable(settings.listen.tls))
     names = [model.name for model in settings.models]
     for index, name in enumerate(names):
         if name in names[:index]:
             yield ("models", index, "name"), f"there is another model {name}"
         for place, what in settings.models[index].mistakes():
             yield ("models", index, *place), what
+    yield from _incoherent_access(settings)
+    for place, what in endpoint_mistakes(settings.catalog, settings.upstream.endpoints):
+        yield ("upstream", "endpoints", *place), what
+
+
+def _incoherent_access(settings: Settings) -> Iterator[tuple[Place, str]]:
+    """What does not fit among issuers and grants: (place, what)."""
+    names = list(settings.catalog)
     issuers = [issuer.issuer for issuer in settings.issuers]
     for index, issuer in enumerate(issuers):
         if issuer in issuers[:index]:
@@ -236,5 +293,6 @@ def _incoherent(settings: Settings) -> Iterator[tuple[Place, str]]:
     for index, grant in enumerate(settings.grants):
         if grant.to.issuer not in issuers:
             yield ("grants", index, "to", "issuer"), f"{grant.to.issuer} is not among the issuers"
-    for place, what in endpoint_mistakes(settings.catalog, settings.upstream.endpoints):
-        yield ("upstream", "endpoints", *place), what
+        for at, model in enumerate(grant.models):
+            if not model.endswith("*") and model not in names:
+                yield ("grants", index, "models", at), f"there is no model {model}{_suggestion(model, names)}"

@@ -29,7 +29,9 @@ Decide = Callable[[bytes], Awaitable[tuple[Permit, Route]]]
 Call = grpc.aio.StreamStreamCall[Any, Any]  # messages are bytes; gRPC's types cannot say so
 
 _REAL_STATUS: Final = "triton_grpc_error"
+_PATIENCE: Final = 100  # messages in a row that are refused before the stream is
 _ID: Final = 3  # in ModelInferRequest and in ModelInferResponse
+_LONGEST_ID: Final = 1024  # bytes, as in `gateway.call`
 _ERROR_MESSAGE, _INFER_RESPONSE = 1, 2  # ModelStreamInferResponse
 
 
@@ -52,6 +54,7 @@ class _Relay:
         self._upstream = upstream
         self._lanes: dict[tuple[str, str, bool], Call] = {}
         self._writing = asyncio.Lock()  # gRPC takes one message of a stream at a time
+        self._refused = 0  # messages one after another
         self._real_status = exchange.header(_REAL_STATUS).lower() == "true"
 
     async def run(self) -> None:
@@ -65,10 +68,12 @@ class _Relay:
         try:
             permit, route = await self._decide(message)
         except HeadraceError as error:
-            if self._real_status or error.status is grpc.StatusCode.UNAUTHENTICATED:
+            self._refused += 1
+            if self._real_status or error.status is grpc.StatusCode.UNAUTHENTICATED or self._refused > _PATIENCE:
                 raise
             await self._write(in_band(error, message))
             return
+        self._refused = 0
         call = await self._lane(permit, route, lanes)
         # A stream that fails is reported by its pump, once.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -122,7 +127,7 @@ def in_band(error: HeadraceError, message: bytes) -> bytes:
     answer = string_field(_ERROR_MESSAGE, text)
     with contextlib.suppress(Malformed):
         for number, wire_type, _, value, end in fields(message):
-            if number == _ID and wire_type == LENGTH:
+            if number == _ID and wire_type == LENGTH and end - value <= _LONGEST_ID:
                 echo = bytes_field(_ID, message[value:end])
                 return answer + bytes_field(_INFER_RESPONSE, echo)
     return answer

@@ -46,6 +46,11 @@ class Upstream:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
+        self._models: dict[str, set[str]] = {}  # by address
+        for model, versions in endpoints.items():
+            for addresses in versions.values():
+                for address in addresses:
+                    self._models.setdefault(address, set()).add(model)
         self._channels: dict[Target, grpc.aio.Channel] = {}
         self._known: dict[tuple[str, str], grpc.aio.Channel] = {}  # by model and version, for the hot path
 
@@ -63,12 +68,9 @@ class Upstream:
         """Where the copies of the route's model and version are."""
         return self._endpoints[route.model.name][route.version]
 
-    def models_beside(self, route: Route, catalog: Catalog) -> frozenset[str]:
+    def models_beside(self, route: Route) -> frozenset[str]:
         """Every model that has copies where the route leads."""
-        here = set(self.addresses(route))
-        return frozenset(
-            name for name in catalog for addresses in self._endpoints[name].values() if not here.isdisjoint(addresses)
-        )
+        return frozenset[str]().union(*(self._models[address] for address in self.addresses(route)))
 
     async def close(self) -> None:
         """End every channel; calls under way are cancelled."""
@@ -85,6 +87,9 @@ def _open(target: Target) -> grpc.aio.Channel:
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
             ("grpc.use_local_subchannel_pool", 1),
+            # A worker that hangs, or is gone without a word, is noticed.
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 5_000),
             ("grpc.enable_http_proxy", 0),  # the environment's proxy is for the world outside
         ),
     )

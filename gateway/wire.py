@@ -14,7 +14,7 @@ VARINT: Final = 0
 FIXED64: Final = 1
 LENGTH: Final = 2
 FIXED32: Final = 5
-MOST_FIELDS: Final = 20_000  # some 20 ms of one core
+MOST_FIELDS: Final = 4_000  # a few milliseconds of one core
 _FIXED: Final = {FIXED64: 8, FIXED32: 4}
 
 

@@ -11,8 +11,9 @@ from functools import cached_property
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from protos.names import MODEL_NAME, VERSION
 from protos.units import Address, Duration, Size
 
 
@@ -22,10 +23,8 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-_MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,126}")
-_VERSION = re.compile(r"[1-9][0-9]{0,18}")
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
-_ASKED = re.compile(f"{_VERSION.pattern}|{_ALIAS.pattern}")
+_ASKED = re.compile(f"{VERSION.pattern}|{_ALIAS.pattern}")
 
 RetryOn = Literal["unavailable", "reset", "refused-stream", "connect-failure", "resource-exhausted", "cancelled"]
 
@@ -59,8 +58,12 @@ def _percent(value: object) -> float:
     return int(match[1]) / 100
 
 
-ModelName = Annotated[str, _named(_MODEL_NAME, "model name (letters, digits, '.', '_' and '-')")]
-VersionName = Annotated[str, _named(_VERSION, "version (a positive integer, in quotes)")]
+def _none_is_empty(value: object) -> object:
+    return {} if value is None else value
+
+
+ModelName = Annotated[str, _named(MODEL_NAME, "model name (letters, digits, '.', '_' and '-')")]
+VersionName = Annotated[str, _named(VERSION, "version (a positive integer, in quotes)")]
 AliasName = Annotated[str, _named(_ALIAS, "alias (a letter, then letters, digits, '.', '_' and '-')")]
 
 
@@ -69,7 +72,9 @@ class Retries(Frozen):
 
     attempts: int = Field(default=2, ge=0, le=4)
     on: tuple[RetryOn, ...] = ("unavailable", "reset", "refused-stream", "connect-failure")
-    budget: Annotated[float, BeforeValidator(_percent)] = 0.2
+    budget: Annotated[
+        float, BeforeValidator(_percent), PlainSerializer(lambda share: f"{round(share * 100)}%", return_type=str)
+    ] = 0.2
 
 
 class Model(Frozen):
@@ -81,7 +86,7 @@ class Model(Frozen):
 
     name: ModelName
     host: Address
-    versions: dict[VersionName, dict[str, str]] = Field(min_length=1)
+    versions: dict[VersionName, Annotated[dict[str, str], BeforeValidator(_none_is_empty)]] = Field(min_length=1)
     aliases: dict[AliasName, VersionName] = {}
     traffic: dict[VersionName, Annotated[int, Field(ge=0, le=100)]] = {}
     timeout: Duration = 30.0

@@ -1,16 +1,29 @@
-"""Server reflection of the contract. Law: every symbol of it is found, methods too.
+"""Server reflection of the contract. Law: every symbol of it is found, methods too; a question is short.
 
-gRPC's own Python servicer asks protobuf's pool, which does not find files by a method's name; ghz asks by these.
+The library's servicer answers; what stands here reads its questions, under both names that clients use. gRPC's own
+Python servicer asks protobuf's pool, which does not find files by a method's name; ghz asks by these.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import AsyncIterator
+from typing import Any, Final, cast
 
+import grpc
 import grpc.aio
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+
+from protos.boundary import refuse
+from protos.errors import HeadraceError, Reason
+
+_METHODS: Final = frozenset(
+    f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo" for version in ("v1", "v1alpha")
+)
+_LONGEST: Final = 4096  # bytes of a question; it is read from anyone, and sent back with the answer
 
 
 class _Pool:
@@ -31,7 +44,40 @@ class _Pool:
             return self._pool.FindServiceByName(service).methods_by_name[method].containing_service.file
 
 
+class _Handler(grpc.GenericRpcHandler):
+    def __init__(self, services: tuple[str, ...]) -> None:
+        pool = cast("descriptor_pool.DescriptorPool", _Pool())
+        self._servicer: Any = reflection.aio.ReflectionServicer((*services, reflection.SERVICE_NAME), pool)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        known = handler_call_details.method in _METHODS
+        return grpc.stream_stream_rpc_method_handler(self._answer) if known else None
+
+    async def _answer(
+        self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[bytes]:
+        async def questions() -> AsyncIterator[ServerReflectionRequest]:
+            async for message in messages:
+                yield _question(message)
+
+        try:
+            async for answer in self._servicer.ServerReflectionInfo(questions(), context):
+                yield answer.SerializeToString()
+        except HeadraceError as error:
+            await refuse(context, error)
+
+
+def _question(message: bytes) -> ServerReflectionRequest:
+    """The question that the bytes hold. Raises REQUEST_MALFORMED."""
+    try:
+        if len(message) <= _LONGEST:
+            return ServerReflectionRequest.FromString(message)
+        public = "the question is too long"
+    except DecodeError:
+        public = "the question cannot be read"
+    raise HeadraceError(grpc.StatusCode.INVALID_ARGUMENT, Reason.REQUEST_MALFORMED, public)
+
+
 def enable(server: grpc.aio.Server, *services: str) -> None:
-    """Let callers ask what the services, and reflection itself, look like (`grpc.reflection.v1alpha`)."""
-    pool = cast("descriptor_pool.DescriptorPool", _Pool())
-    reflection.enable_server_reflection((*services, reflection.SERVICE_NAME), server, pool)
+    """Let callers ask what the services, and reflection itself, look like (`grpc.reflection`, v1 and v1alpha)."""
+    server.add_generic_rpc_handlers((_Handler(services),))

@@ -13,7 +13,7 @@ from threading import Timer
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NoOpTracer, Span, Tracer
@@ -34,8 +34,10 @@ LANE = "headrace.lane"
 BATCH_SIZE = "headrace.batch.size"
 QUEUE_TIME = "headrace.queue.time"  # seconds
 
+REQUEST_ID_KEY = "x-request-id"  # metadata
 CONTEXT_KEYS = frozenset({"traceparent", "tracestate", "baggage"})
 
+_LONGEST = 1024  # characters of an attribute
 _LAST_WORDS = 2.0  # seconds in which what is left is sent when the process ends
 
 _propagator = TraceContextTextMapPropagator()
@@ -47,7 +49,12 @@ def provider(service: str, otlp: str | None, sample: float = 1.0) -> TracerProvi
     `sample` is the share of traces that begin here and are kept; a caller's sampled flag is followed.
     """
     resource = Resource.create({"service.name": service})
-    made = TracerProvider(sampler=ParentBased(TraceIdRatioBased(sample)), resource=resource, shutdown_on_exit=False)
+    made = TracerProvider(
+        sampler=ParentBased(TraceIdRatioBased(sample)),
+        resource=resource,
+        shutdown_on_exit=False,
+        span_limits=SpanLimits(max_attribute_length=_LONGEST),
+    )
     if otlp is not None:
         exporter = OTLPSpanExporter(endpoint=otlp, insecure=otlp.startswith("http://"), timeout=5)
         made.add_span_processor(_Batches(exporter, schedule_delay_millis=500))

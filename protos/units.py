@@ -6,19 +6,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_BYTES = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_SECONDS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_BYTES: Mapping[str, float] = {
+    "B": 1,
+    "kB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "KiB": 1024,
+    "MiB": 1024**2,
+    "GiB": 1024**3,
+}
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]+)")
 
 
-def _quantity(value: object, units: dict[str, float] | dict[str, int], example: str) -> float:
+def _quantity(value: object, units: Mapping[str, float], example: str) -> float:
     match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
-    if match is None or match[2] not in units:
+    if match is None:
         raise ValueError(f"{value!r} needs a unit ({', '.join(units)}), as in {example}")
+    if match[2] not in units:
+        raise ValueError(f"{value!r} has an unknown unit; use one of {', '.join(units)}, as in {example}")
     return float(match[1]) * units[match[2]]
 
 
@@ -35,11 +46,24 @@ def size(value: object) -> int:
 def address(value: object) -> str:
     """`HOST:PORT`, checked. ValueError for anything else."""
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})", value) if isinstance(value, str) else None
-    if match is None or int(match[2]) > 65535:
-        raise ValueError(f"{value!r} is no HOST:PORT, as in 127.0.0.1:8080")
+    if match is None:
+        raise ValueError(f"{value!r} is not HOST:PORT, as in 127.0.0.1:8080")
+    if int(match[2]) > 65535:
+        raise ValueError(f"{value!r} has a port over 65535")
     return match[0]
 
 
-Duration = Annotated[float, BeforeValidator(seconds), PlainSerializer(lambda s: f"{s:g}s", return_type=str)]
-Size = Annotated[int, BeforeValidator(size), PlainSerializer(lambda n: f"{n}B", return_type=str)]
+def written(number: float, units: Mapping[str, float]) -> str:
+    """The number in the largest unit that leaves it whole, as `5m` for 300 seconds; in the smallest where none does."""
+    for unit, worth in sorted(units.items(), key=lambda each: -each[1]):
+        if number >= worth and round(number / worth, 9).is_integer():
+            return f"{round(number / worth)}{unit}"
+    unit, worth = min(units.items(), key=lambda each: each[1])
+    return f"{number / worth:g}{unit}"
+
+
+Duration = Annotated[
+    float, BeforeValidator(seconds), PlainSerializer(lambda value: written(value, _SECONDS), return_type=str)
+]
+Size = Annotated[int, BeforeValidator(size), PlainSerializer(lambda value: written(value, _BYTES), return_type=str)]
 Address = Annotated[str, BeforeValidator(address)]

@@ -125,7 +125,7 @@ class Batcher(Generic[I, W, R]):
             self._forget(job)
 
     async def close(self) -> None:
-        """End the tasks; whoever still waits is told that the model is not ready."""
+        """End the tasks; whoever still waits, in the queue or for what runs, is told that the model is not ready."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -149,14 +149,14 @@ class Batcher(Generic[I, W, R]):
         while True:
             jobs = await self._take()
             try:
-                results = await self._execute(instance, jobs)
+                _hand_back(jobs, await self._execute(instance, jobs))
+            except asyncio.CancelledError:
+                for job in jobs:
+                    _settle(job, not_ready(self._model))
+                raise
             except Exception as error:  # noqa: BLE001 - it belongs to those who wait
                 for job in jobs:
                     _settle(job, error)
-                continue
-            for job, result in zip(jobs, results, strict=True):
-                if not job.outcome.done():
-                    job.outcome.set_result(result)
 
     async def _take(self) -> list[Job[W, R]]:
         """The next jobs to run together, taken off the queue."""
@@ -178,6 +178,15 @@ class Batcher(Generic[I, W, R]):
         heads = islice(self._queue, self._rules.max_batch_size + 1)  # more can be in no batch
         age = asyncio.get_running_loop().time() - self._queue[0].queued
         return plan([(job.batch, job.signature) for job in heads], age, self._rules)
+
+
+def _hand_back(jobs: Sequence[Job[W, R]], results: Sequence[R]) -> None:
+    """To each its own, or to none: which is whose is not known where there are too many or too few."""
+    if len(results) != len(jobs):
+        raise ValueError(f"{len(results)} results for {len(jobs)} requests")
+    for job, result in zip(jobs, results, strict=True):
+        if not job.outcome.done():
+            job.outcome.set_result(result)
 
 
 def _settle(job: Job[W, R], error: Exception) -> None:

@@ -7,10 +7,10 @@ thread.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
@@ -19,23 +19,33 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from protos import tracing
 from protos.boundary import as_error, refuse
+from protos.complaints import Complaints
 from protos.errors import HeadraceError, Reason
 from workers.errors import malformed
 from workers.model import LARGE
 
-LOG: Final = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]  # requests and responses are bytes; gRPC's types cannot say so
 Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
 
 
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Where calls are written down: their spans, and what nobody foresaw."""
+
+    tracer: Tracer
+    complaints: Complaints
+
+
 class Call:
     """One call as the service sees it: how long it may take, under which id, and its span."""
 
-    __slots__ = ("_context", "_named", "request_id", "span")
+    __slots__ = ("_complaints", "_context", "_model", "_named", "request_id", "span")
 
-    def __init__(self, context: Context, span: Span, request_id: str) -> None:
+    def __init__(self, context: Context, span: Span, request_id: str, complaints: Complaints) -> None:
         self._context = context
+        self._complaints = complaints
+        self._model = ""
         self.span = span
         self.request_id = self._named = request_id
 
@@ -45,6 +55,7 @@ class Call:
 
     def asked(self, model: str, version: str, request_id: str) -> None:
         """What a message says; its id counts where the metadata brought none."""
+        self._model = model
         self.request_id = self._named or request_id
         self.span.set_attributes({tracing.MODEL: model, tracing.VERSION_ASKED: version})
         if self.request_id:
@@ -56,17 +67,28 @@ class Call:
             {tracing.VERSION_SERVED: str(version), tracing.BATCH_SIZE: batch, tracing.QUEUE_TIME: queued}
         )
 
+    def judge(self, error: Exception) -> HeadraceError:
+        """The error that the caller is told of; what was not foreseen is logged, for nobody else will see it."""
+        judged = as_error(error, self.request_id)
+        if judged.reason is not None:
+            self.span.set_attribute(tracing.REASON, judged.reason)
+        if judged.reason is Reason.INTERNAL:
+            of = f"model '{self._model}', " if self._model else ""
+            message = f"{of}request {self.request_id or 'without id'}: {judged.private}"
+            self._complaints.warn((self._model, type(error)), message, exc_info=error)
+        return judged
+
 
 class Unary(Generic[Q, A]):
     """The gRPC handler of one unary RPC."""
 
     def __init__(
-        self, method: str, request: type[Q], answer: Callable[[Q, Call], Awaitable[A]], tracer: Tracer
+        self, method: str, request: type[Q], answer: Callable[[Q, Call], Awaitable[A]], records: Records
     ) -> None:
         self._method = method
         self._request = request
         self._answer = answer
-        self._tracer = tracer
+        self._records = records
 
     def handler(self) -> grpc.RpcMethodHandler[Any, Any]:
         """For `grpc.method_handlers_generic_handler`."""
@@ -74,7 +96,7 @@ class Unary(Generic[Q, A]):
 
     async def answer(self, body: bytes, context: Context) -> bytes:
         """Answer one call, or end it with a status."""
-        with _call(self._method, context, self._tracer) as call:
+        with _call(self._method, context, self._records) as call:
             try:
                 answer = await self._answer(await read(self._request, body), call)
                 serialized = answer.SerializeToString()
@@ -87,12 +109,12 @@ class Streaming(Generic[Q, A]):
     """The gRPC handler of one RPC that streams both ways: each request's answers, request by request."""
 
     def __init__(
-        self, method: str, request: type[Q], answers: Callable[[Q, Call], AsyncGenerator[A, None]], tracer: Tracer
+        self, method: str, request: type[Q], answers: Callable[[Q, Call], AsyncGenerator[A, None]], records: Records
     ) -> None:
         self._method = method
         self._request = request
         self._answers = answers
-        self._tracer = tracer
+        self._records = records
 
     def handler(self) -> grpc.RpcMethodHandler[Any, Any]:
         """For `grpc.method_handlers_generic_handler`."""
@@ -100,7 +122,7 @@ class Streaming(Generic[Q, A]):
 
     async def answer(self, messages: AsyncGenerator[bytes, None], context: Context) -> None:
         """Answer one stream until the caller has sent its last, or end it with a status."""
-        with _call(self._method, context, self._tracer) as call:
+        with _call(self._method, context, self._records) as call:
             try:
                 async for body in messages:
                     async with aclosing(self._answers(await read(self._request, body), call)) as answers:
@@ -118,33 +140,23 @@ async def read(kind: type[Q], body: bytes) -> Q:
         raise malformed("the message cannot be read") from None
 
 
-def judge(error: Exception, call: Call) -> HeadraceError:
-    """The error that a caller is told of; what was not foreseen is logged, for nobody else will see it."""
-    judged = as_error(error, call.request_id)
-    if judged.reason is not None:
-        call.span.set_attribute(tracing.REASON, judged.reason)
-    if judged.reason is Reason.INTERNAL:
-        LOG.error("request %s: %s", call.request_id or "without id", judged.private, exc_info=error)
-    return judged
-
-
 async def _refuse(context: Context, call: Call, error: Exception) -> NoReturn:
-    judged = judge(error, call)
+    judged = call.judge(error)
     _outcome(call.span, judged.status, str(judged))
     await refuse(context, judged, call.request_id)
 
 
 @contextmanager
-def _call(method: str, context: Context, tracer: Tracer) -> Iterator[Call]:
+def _call(method: str, context: Context, records: Records) -> Iterator[Call]:
     metadata = tuple(context.invocation_metadata() or ())
-    ids = [value for key, value in metadata if key == "x-request-id" and isinstance(value, str)]
-    span = tracer.start_span(
+    ids = [value for key, value in metadata if key == tracing.REQUEST_ID_KEY and isinstance(value, str)]
+    span = records.tracer.start_span(
         method,
         tracing.extract(metadata),
         SpanKind.SERVER,
         {tracing.RPC_SYSTEM: "grpc", tracing.RPC_METHOD: method},
     )
-    call = Call(context, span, ids[0] if len(ids) == 1 else "")
+    call = Call(context, span, ids[0] if len(ids) == 1 else "", records.complaints)
     if call.request_id:
         span.set_attribute(tracing.REQUEST_ID, call.request_id)
     try:

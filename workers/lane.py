@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final, ParamSpec, TypeVar
 
-LOG: Final = logging.getLogger(__name__)
+log: Final = logging.getLogger("headrace.worker.lane")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ class Lane:
 
     def __init__(self, name: str) -> None:
         self._things: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._began: float | None = None
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
@@ -53,17 +55,25 @@ class Lane:
         self._things.put(thing)
         return future
 
-    def close(self, last: Callable[[], object]) -> None:
+    def busy(self) -> float:
+        """Seconds that what now runs has taken so far; 0 where nothing runs."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
+
+    def close(self, last: Callable[[], object] = lambda: None) -> None:
         """Run one last thing after what was given before, then end the thread."""
         self._things.put(last)
         self._things.put(None)
 
     def _work(self) -> None:
         while (thing := self._things.get()) is not None:
+            self._began = time.monotonic()
             try:
                 thing()
             except Exception:
-                LOG.exception("a model did not end well")
+                log.exception("a model did not end well")
+            finally:
+                self._began = None
 
 
 def _as_exception(raised: BaseException) -> Exception:

@@ -97,6 +97,10 @@ class Version(ABC):
         for instance in self._instances:
             instance.lane.close(instance.backend.close)
 
+    def busy(self) -> float:
+        """Seconds that the longest of the executions now running has taken so far; 0 where none runs."""
+        return max(instance.lane.busy() for instance in self._instances)
+
     @abstractmethod
     def answers(self, request: pb.ModelInferRequest, remaining: float | None) -> AsyncGenerator[Answer, None]:
         """The answers to a request, of which `remaining` seconds are left. Raises HeadraceError, or anything."""

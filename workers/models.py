@@ -7,13 +7,14 @@ that fails changes nothing.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Coroutine, Iterable, Iterator
+import logging
+from collections.abc import Collection, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
+from protos.names import VERSION
 from workers import repository
 from workers.decoupled import DecoupledVersion
 from workers.errors import LoadError, malformed, model_unknown, not_ready, version_unknown
@@ -22,7 +23,7 @@ from workers.loading import Loaded, load
 from workers.model import BatchedVersion, Instance, Version
 from workers.python_backend import PythonModel
 
-_ASKED: Final = re.compile(r"[1-9][0-9]{0,17}")
+log: Final = logging.getLogger("headrace.worker.models")
 
 
 class State(StrEnum):
@@ -36,7 +37,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the index; version 0 and no state for a model that is there and was never loaded."""
+    """One line of the index.
+
+    Version 0 is none: without a state the model was never loaded, with one its folder could not be read.
+    """
 
     name: str
     version: int
@@ -62,6 +66,7 @@ class Models:
         self._folder = folder
         self._queue = queue
         self._changed = changed
+        self._reader = Lane("repository")
         self._served: dict[str, dict[int, Version]] = {}
         self._states: dict[str, dict[int, tuple[State, str]]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -70,7 +75,7 @@ class Models:
     def find(self, name: str, version: str) -> Version:
         """The version that is asked for, the latest where none is. Raises HeadraceError."""
         versions = self._served.get(name)
-        if version and _ASKED.fullmatch(version) is None:
+        if version and VERSION.fullmatch(version) is None:
             raise malformed("model_version must be a positive integer")
         if not versions:
             raise not_ready(name) if name in self._states else model_unknown(name)
@@ -95,7 +100,7 @@ class Models:
 
     async def names(self) -> tuple[str, ...]:
         """The names of the models that the folder holds."""
-        return await asyncio.to_thread(repository.names, self._folder)
+        return await self._reader.run(repository.names, self._folder)
 
     async def index(self) -> list[Row]:
         """Every model of the folder, and every version that is or was served."""
@@ -120,23 +125,41 @@ class Models:
         if name not in await self.names():
             raise model_unknown(name)
         async with self._locks.setdefault(name, asyncio.Lock()):
-            description = await asyncio.to_thread(repository.describe, self._folder, name)
-            if description is None:
-                raise model_unknown(name)
-            before = dict(self._states.get(name, {}))
-            self._set(name, description.versions, State.LOADING)
+            numbers: tuple[int, ...] = ()
             try:
-                loaded = await asyncio.to_thread(load, description)
+                description = await self._describe(name)
+                numbers = description.versions
+                self._set(name, numbers, State.LOADING)
+                loaded = await load(description)
+                versions = {one.number: self._serve(one) for one in loaded}
             except LoadError as error:
-                self._set(name, description.versions, State.UNAVAILABLE, error.public)
-                self._states[name] |= before
+                self._failed(name, numbers, error)
                 raise
+            except Exception as error:
+                log.exception("model %s did not load", name)
+                public = f"model '{name}' cannot be loaded; the worker's log says why"
+                failed = LoadError(public, f"{type(error).__name__}: {error}")
+                self._failed(name, numbers, failed)
+                raise failed from error
             old = self._served.get(name, {})
-            self._served[name] = {one.number: self._serve(one) for one in loaded}
+            self._served[name] = versions
+            self._states[name].pop(0, None)
             self._set(name, old.keys(), State.UNLOADING)
             self._set(name, self._served[name], State.READY)
             self._changed(name, serving=True)
             self._retire(old.values())
+
+    async def _describe(self, name: str) -> repository.Description:
+        description = await self._reader.run(repository.describe, self._folder, name)
+        if description is None:
+            raise LoadError(f"model '{name}' has gone from the repository")
+        return description
+
+    def _failed(self, name: str, numbers: Collection[int], error: LoadError) -> None:
+        """Note the reason in the index; what served still does."""
+        serves = self._served.get(name, {})
+        self._set(name, numbers or (() if serves else (0,)), State.UNAVAILABLE, error.public)
+        self._set(name, serves, State.READY)
 
     async def unload(self, name: str) -> None:
         """Stop serving the model; running calls finish. Raises HeadraceError for one that is not served."""
@@ -159,15 +182,15 @@ class Models:
         for version in self.serving():
             await version.close()
         self._served.clear()
+        self._reader.close()
 
     def _serve(self, one: Loaded) -> Version:
-        thread = f"{one.settings.name}-{one.number}"
         if one.settings.decoupled:
-            models = [backend for backend in one.backends if isinstance(backend, PythonModel)]
-            turns = [Instance(model, Lane(thread)) for model in models]
+            turns = [
+                Instance(each.backend, each.lane) for each in one.instances if isinstance(each.backend, PythonModel)
+            ]
             return DecoupledVersion(one.number, one.config, one.settings, turns, self._queue)
-        instances = [Instance(backend, Lane(thread)) for backend in one.backends]
-        return BatchedVersion(one.number, one.config, one.settings, instances, self._queue)
+        return BatchedVersion(one.number, one.config, one.settings, one.instances, self._queue)
 
     def _set(self, name: str, numbers: Iterable[int], state: State, reason: str = "") -> None:
         self._states.setdefault(name, {}).update(dict.fromkeys(numbers, (state, reason)))

@@ -61,6 +61,7 @@ class OnnxModel:
         self._session = session
         self.graph = Graph(_ports(session.get_inputs()), _ports(session.get_outputs()))
         self.provider = str(session.get_providers()[0])
+        self.cuda = self.provider == CUDA
         self._bfloat = any(port.datatype == "BF16" for port in (*self.graph.inputs, *self.graph.outputs))
         self._strings = frozenset(port.name for port in self.graph.inputs if port.datatype == "BYTES")
 
@@ -76,7 +77,7 @@ class OnnxModel:
         except Exception as error:  # noqa: BLE001 - its exceptions share no base
             raise LoadError(f"ONNX Runtime cannot read {file.name}", " ".join(str(error).split())) from None
         made = cls(session)
-        if kind == "KIND_GPU" and made.provider != CUDA:  # ONNX Runtime goes on with the CPU and merely warns
+        if kind == "KIND_GPU" and not made.cuda:  # ONNX Runtime goes on with the CPU and merely warns
             raise LoadError("instance_group asks for a GPU, but CUDA did not start: see ONNX Runtime's warning above")
         return made
 

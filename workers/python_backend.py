@@ -12,7 +12,8 @@
 BYTES are arrays of `bytes`, BF16 is `ml_dtypes.bfloat16`. An output has the dtype that `config.pbtxt` says; BYTES may
 be `bytes` or `str`. With `model_transaction_policy { decoupled: true }`, `infer` is a generator: each dict that it
 yields is one response, and none is an answer too. An instance is never called twice at once; `instance_group.count`
-makes several. What `infer` raises, callers see as an internal error, unless it is a `protos.errors.HeadraceError`.
+makes several, and each imports the file for itself: import, `__init__`, `infer` and `close` all run in its one thread.
+What `infer` raises, callers see as an internal error, unless it is a `protos.errors.HeadraceError`.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class PythonModel:
 
     @classmethod
     def load(cls, file: Path, config: pb.ModelConfig) -> PythonModel:
-        """Import the file and make an instance. Raises LoadError."""
+        """Import the file and make an instance, in the thread that will run it. Raises LoadError."""
         try:
             model: object = getattr(_module(file), "Model", None)
             if isinstance(model, type):

@@ -1,17 +1,18 @@
 """A ModelInferRequest against what the model takes. Law: what passes here fits the model; the rest is refused.
 
-The checks and their order are Triton's; a value that Triton would cut short (an INT8 of 300) is refused.
+A shape is judged before anything is worked out from it, so that a request costs what the model's own inputs cost. A
+value that Triton would cut short (an INT8 of 300) is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from protos import grpc_service_pb2 as pb
 from workers.config import Settings, Tensor
 from workers.errors import malformed, not_here
-from workers.tensors import Array, from_contents, from_raw
+from workers.tensors import Array, from_contents, from_raw, quoted, shown
 
 Signature = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -37,44 +38,53 @@ class Work:
 def read_request(request: pb.ModelInferRequest, settings: Settings) -> Work:
     """The work that the request asks for. Raises HeadraceError."""
     known = {tensor.name: tensor for tensor in settings.inputs}
-    raw = list(request.raw_input_contents)
+    raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise malformed(f"{len(request.inputs)} inputs but {len(raw)} raw_input_contents")
+    batched = settings.max_batch_size > 0
     inputs: dict[str, Array] = {}
     for at, given in enumerate(request.inputs):
         tensor = known.get(given.name)
         if tensor is None:
-            raise malformed(f"model '{settings.name}' has no input '{given.name}'")
+            raise malformed(f"model '{settings.name}' has no input {quoted(given.name)}")
         if given.name in inputs:
             raise malformed(f"input '{given.name}' is given twice")
-        inputs[given.name] = _read_input(given, tensor, raw[at] if raw else None)
+        inputs[given.name] = _read_input(given, tensor, raw[at] if raw else None, batched=batched)
     missing = [tensor.name for tensor in settings.inputs if not tensor.optional and tensor.name not in inputs]
     if missing:
         raise malformed(f"model '{settings.name}' needs the input '{missing[0]}'")
-    batch = _batch(inputs, settings) if settings.max_batch_size else 1
-    fitted = {name: _fit(known[name], array, batched=settings.max_batch_size > 0) for name, array in inputs.items()}
-    return Work(fitted, _outputs(request, settings), batch)
+    batch = _batch(inputs, settings) if batched else 1
+    seen = {name: _as_seen(known[name], array, lead=int(batched)) for name, array in inputs.items()}
+    return Work(seen, _outputs(request, settings), batch)
 
 
-def _read_input(given: pb.ModelInferRequest.InferInputTensor, tensor: Tensor, raw: bytes | None) -> Array:
+def _read_input(
+    given: pb.ModelInferRequest.InferInputTensor, tensor: Tensor, raw: bytes | None, *, batched: bool
+) -> Array:
     if any(key.startswith("shared_memory_") for key in given.parameters):
         raise not_here("this worker does not serve shared memory")
     if given.datatype != tensor.datatype:
-        raise malformed(f"input '{given.name}' is {tensor.datatype}, not '{given.datatype}'")
-    shape = tuple(given.shape)
+        raise malformed(f"input '{given.name}' is {tensor.datatype}, not {quoted(given.datatype)}")
+    shape = _shape(given.shape, tensor, batched=batched)
     if raw is None:
-        return from_contents(given.name, given.datatype, shape, given.contents)
+        return from_contents(tensor.name, tensor.datatype, shape, given.contents)
     if given.HasField("contents"):
         raise malformed(f"input '{given.name}' has contents, but the request has raw_input_contents")
-    return from_raw(given.name, given.datatype, shape, raw)
+    return from_raw(tensor.name, tensor.datatype, shape, raw)
+
+
+def _shape(given: Sequence[int], tensor: Tensor, *, batched: bool) -> tuple[int, ...]:
+    """The shape, where it is one that the model takes."""
+    if batched and not given:
+        raise malformed(f"input '{tensor.name}' has no shape, but the model wants a batch dimension")
+    wanted = (-1, *tensor.dims) if batched else tensor.dims
+    if len(given) != len(wanted) or any(want not in (-1, size) for want, size in zip(wanted, given, strict=True)):
+        raise malformed(f"input '{tensor.name}' has the shape {shown(given)}; the model takes {list(wanted)}")
+    return tuple(given)
 
 
 def _batch(inputs: Mapping[str, Array], settings: Settings) -> int:
-    sizes: set[int] = set()
-    for name, array in inputs.items():
-        if array.ndim == 0:
-            raise malformed(f"input '{name}' has no shape, but the model wants a batch dimension")
-        sizes.add(array.shape[0])
+    sizes = {array.shape[0] for array in inputs.values()}
     if len(sizes) > 1:
         raise malformed(f"the inputs have batches of different sizes: {sorted(sizes)}")
     batch = sizes.pop() if sizes else 1
@@ -83,15 +93,11 @@ def _batch(inputs: Mapping[str, Array], settings: Settings) -> int:
     return batch
 
 
-def _fit(tensor: Tensor, array: Array, *, batched: bool) -> Array:
-    """The array in the shape that the model sees."""
-    own = array.shape[1:] if batched else array.shape
-    if len(own) != len(tensor.dims) or any(want not in (-1, size) for want, size in zip(tensor.dims, own, strict=True)):
-        wanted = [-1, *tensor.dims] if batched else list(tensor.dims)
-        raise malformed(f"input '{tensor.name}' has the shape {list(array.shape)}; the model takes {wanted}")
+def _as_seen(tensor: Tensor, array: Array, *, lead: int) -> Array:
+    """The array in the shape that the model sees; the first `lead` sizes stay."""
     if tensor.reshape is None:
         return array
-    return array.reshape((*array.shape[: array.ndim - len(own)], *reshaped(tensor.dims, tensor.reshape, own)))
+    return array.reshape((*array.shape[:lead], *reshaped(tensor.dims, tensor.reshape, array.shape[lead:])))
 
 
 def reshaped(before: tuple[int, ...], after: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -107,7 +113,7 @@ def _outputs(request: pb.ModelInferRequest, settings: Settings) -> tuple[str, ..
     asked: list[str] = []
     for output in request.outputs:
         if output.name not in known:
-            raise malformed(f"model '{settings.name}' has no output '{output.name}'")
+            raise malformed(f"model '{settings.name}' has no output {quoted(output.name)}")
         if output.name in asked:
             raise malformed(f"output '{output.name}' is asked for twice")
         if "classification" in output.parameters:

@@ -6,18 +6,14 @@ VERSION is a positive integer: Triton's layout.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from protos import model_config_pb2 as pb
+from protos.names import MODEL_NAME, VERSION
 from workers import config as configuration
 from workers.errors import LoadError
-
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,126}")
-_VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class Description:
 
 def well_named(name: str) -> bool:
     """Whether a name can be a model's: letters, digits, `_`, and inside also `.` and `-`; so never a way out."""
-    return _NAME.fullmatch(name) is not None
+    return MODEL_NAME.fullmatch(name) is not None
 
 
 def names(repository: Path) -> tuple[str, ...]:
@@ -54,7 +50,7 @@ def describe(repository: Path, name: str) -> Description | None:
     except (OSError, UnicodeDecodeError):
         raise LoadError(f"config.pbtxt of model '{name}' cannot be read as UTF-8 text") from None
     config = configuration.parse(text, name)
-    there = {int(entry.name) for entry in folder.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir()}
+    there = {int(entry.name) for entry in folder.iterdir() if VERSION.fullmatch(entry.name) and entry.is_dir()}
     return Description(name, folder, config, choose(config.version_policy, there, name))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,21 +20,29 @@ import grpc.aio
 from opentelemetry.sdk.trace import TracerProvider
 
 from protos import grpc_service_pb2 as pb
-from protos import reflection, tracing
+from protos import logs, reflection, tracing
+from protos.complaints import Complaints
 from protos.errors import HeadraceError
-from workers.calls import Streaming, Unary
+from workers.calls import Records, Streaming, Unary
 from workers.errors import LoadError
 from workers.health import SERVICE as HEALTH
 from workers.health import Health
 from workers.models import Models
 from workers.service import Service
+from workers.watch import LONG, watch
 
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVICE: Final = _SERVICE.full_name
-LOG: Final = logging.getLogger(__name__)
-_UNBOUNDED: Final = (  # the gateway bounds messages, by what their model allows
-    ("grpc.max_receive_message_length", -1),
+log: Final = logging.getLogger("headrace.worker")
+_MAX_METADATA: Final = 32 * 1024  # bytes, as the gateway takes them
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", -1),  # the gateway bounds messages, by what their model allows
     ("grpc.max_send_message_length", -1),
+    ("grpc.max_metadata_size", _MAX_METADATA),
+    ("grpc.absolute_max_metadata_size", 2 * _MAX_METADATA),
+    # The gateway asks from time to time whether its connections still live; by default that is misbehaviour.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a share
 )
 
@@ -61,37 +70,58 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Serve until SIGTERM or SIGINT; 0 once drained. Raises StartError."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(_until_told(options))
+    """Serve until SIGTERM or SIGINT; 0 once drained, or when told before it served. Raises StartError.
+
+    A second signal ends the drain, and the calls that still run: 1.
+    """
+    with logs.to_stderr():
+        return asyncio.run(_until_told(options))
+
+
+async def _until_told(options: Options) -> int:
+    ready, told = asyncio.Event(), asyncio.Event()
+    work = asyncio.create_task(_serve(options, ready, told))
+
+    def tell() -> None:
+        if told.is_set() or not ready.is_set():
+            work.cancel()
+        told.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, tell)
+    try:
+        await work
+    except asyncio.CancelledError:
+        log.info("told to end at once")
+        return 1 if ready.is_set() else 0
     return 0
 
 
-async def _until_told(options: Options) -> None:
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+async def _serve(options: Options, ready: asyncio.Event, told: asyncio.Event) -> None:
     async with serving(options) as address:
+        ready.set()
         sys.stdout.write(f"headrace worker ready on {address}\n")
         sys.stdout.flush()
         await told.wait()
-        LOG.info("draining: running calls have %g seconds", options.drain)
+        log.info("draining: running calls have %g seconds", options.drain)
 
 
 @asynccontextmanager
-async def serving(options: Options, provider: TracerProvider | None = None) -> AsyncIterator[str]:
+async def serving(options: Options, provider: TracerProvider | None = None, long: float = LONG) -> AsyncIterator[str]:
     """A worker that serves while the block runs, and drains at its end; the value is its HOST:PORT.
 
-    `provider` stands in for the one that `options.otlp` makes, and stays the caller's. Raises StartError.
+    `provider` stands in for the one that `options.otlp` makes, and stays the caller's; of executions that take more
+    than `long` seconds the log speaks. Raises StartError. Cancelled, it waits neither for models nor for calls.
     """
     traces = provider or (tracing.provider(options.service, options.otlp) if options.otlp else None)
     health = Health(SERVICE)
+    complaints = Complaints(log, time.monotonic)
     models = Models(options.repository, options.queue, health.model)
+    watching = asyncio.create_task(watch(models.serving, complaints, long))
     try:
         await _load(models, options)
         service = Service(models, version("headrace"), partial(_providers, models), lambda: not health.draining)
-        server = _server(service, health, traces)
+        server = _server(service, health, Records(tracing.tracer(traces, "headrace.worker"), complaints))
         address = _bind(server, options.listen)
         await server.start()
         health.open()
@@ -99,37 +129,42 @@ async def serving(options: Options, provider: TracerProvider | None = None) -> A
             yield address
         finally:
             health.drain()
-            await server.stop(options.drain)
+            try:
+                await server.stop(options.drain)
+            finally:
+                await server.stop(None)  # cancelled: the calls that run end now
     finally:
+        watching.cancel()
         await models.close()
         if traces is not None and provider is None:
             await asyncio.to_thread(traces.shutdown)
 
 
 async def _load(models: Models, options: Options) -> None:
-    if not options.repository.is_dir():
-        raise StartError(f"there is no folder {options.repository}: give the model repository's")
     try:
         for name in await models.names() if options.models is None else options.models:
+            log.info("loading model %s", name)
             await models.load(name)
-            LOG.info("model %s is loaded", name)
+            log.info("model %s is loaded", name)
+    except OSError as error:  # of the folder itself: a model's are LoadErrors
+        what = f"there is no folder {options.repository} that can be read ({error.strerror})"
+        raise StartError(f"{what}: give the model repository's") from None
     except LoadError as error:
         raise StartError(f"{error} (in {options.repository})") from None
     except HeadraceError as error:
         raise StartError(f"{error.public}: {options.repository} has no such folder") from None
 
 
-def _server(service: Service, health: Health, traces: TracerProvider | None) -> grpc.aio.Server:
-    server = grpc.aio.server(options=_UNBOUNDED)
-    handlers = _handlers(service, traces)
+def _server(service: Service, health: Health, records: Records) -> grpc.aio.Server:
+    server = grpc.aio.server(options=_OPTIONS)
+    handlers = _handlers(service, records)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers), health.handler()))
     reflection.enable(server, SERVICE, HEALTH)
     return server
 
 
-def _handlers(service: Service, traces: TracerProvider | None) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+def _handlers(service: Service, records: Records) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
     """A handler for each RPC of the contract."""
-    tracer = tracing.tracer(traces, "headrace.worker")
     answers: dict[str, Callable[..., Any]] = {
         "ServerLive": service.server_live,
         "ServerReady": service.server_ready,
@@ -151,7 +186,7 @@ def _handlers(service: Service, traces: TracerProvider | None) -> dict[str, grpc
     for method in _SERVICE.methods:
         request = getattr(pb, method.input_type.name)
         kind = Streaming if method.client_streaming else Unary
-        handlers[method.name] = kind(f"{SERVICE}/{method.name}", request, answers[method.name], tracer).handler()
+        handlers[method.name] = kind(f"{SERVICE}/{method.name}", request, answers[method.name], records).handler()
     return handlers
 
 

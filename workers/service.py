@@ -9,13 +9,13 @@ from typing import Final, NoReturn
 
 from protos import grpc_service_pb2 as pb
 from protos.errors import HeadraceError
-from workers.calls import Call, judge
+from workers.calls import Call
 from workers.config import Tensor
 from workers.errors import LoadError, malformed, not_here, not_loadable
 from workers.model import Answer, Version
 from workers.models import Models
 
-LOG: Final = logging.getLogger(__name__)
+log: Final = logging.getLogger("headrace.worker.service")
 EXTENSIONS: Final = ("model_configuration", "model_repository", "statistics")
 _EMPTY_FINAL: Final = "triton_enable_empty_final_response"
 _FINAL: Final = "triton_final_response"
@@ -110,7 +110,7 @@ class Service:
                         if answer.response is not None or request.parameters[_EMPTY_FINAL].bool_param:
                             yield _stream_response(_response(answer, version, request, call), final=answer.final)
         except Exception as error:  # noqa: BLE001 - in a stream the boundary is in-band
-            yield _stream_error(request, judge(error, call))
+            yield _stream_error(request, call.judge(error))
 
     async def repository_index(self, request: pb.RepositoryIndexRequest, _: Call) -> pb.RepositoryIndexResponse:
         """Every model of the folder; with `ready`, those that serve."""
@@ -139,7 +139,7 @@ class Service:
         try:
             await self._models.load(request.model_name)
         except LoadError as error:
-            LOG.warning("model %s did not load: %s", request.model_name, error)
+            log.warning("model %s did not load: %s", request.model_name, error)
             raise not_loadable(error) from error
         return pb.RepositoryModelLoadResponse()
 

@@ -2,12 +2,11 @@
 
 Memory is numpy: BYTES is an array of dtype object that holds `bytes`, BF16 is `ml_dtypes.bfloat16`, the others are
 numpy's own. The wire is little-endian and row-major; a BYTES element is its length as uint32, then itself. Arrays that
-come from raw contents are read-only.
+come from raw contents are read-only. No shape or count costs more than the limits below, and no error quotes more.
 """
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Sequence
 from typing import Final
@@ -54,17 +53,24 @@ _CONTENTS: Final = {
     "BYTES": "bytes_contents",
 }
 _LENGTH: Final = struct.Struct("<I")
+_MOST_SIZES: Final = 32  # numpy's own bound before 2.0
+_MOST_ELEMENTS: Final = 1 << 31  # bytes that a protobuf message may have
+_MOST_ACROSS_NONE: Final = 1 << 24  # other sizes of an empty tensor, multiplied: a model may reduce over the size of 0
+_MOST_STRINGS: Final = 1 << 20  # elements of a BYTES tensor; each is a Python object
+_STEP: Final = 1 << 16  # typed values converted at a time, between which other threads run
+_SHOWN_TEXT: Final = 200  # characters
+_SHOWN_SIZES: Final = 16
 
 
 def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> Array:
     """The array that raw contents hold. Raises REQUEST_MALFORMED that names the input."""
     dtype = _dtype(name, datatype)
-    count = _elements(name, shape)
+    count = _elements(name, datatype, shape)
     if datatype == "BYTES":
         return _objects(_split(name, raw, count), shape)
     if len(raw) != count * dtype.itemsize:
         raise malformed(
-            f"input '{name}' has {len(raw)} bytes; {datatype} of shape {list(shape)} is {count * dtype.itemsize}"
+            f"input '{name}' has {len(raw)} bytes; {datatype} of shape {shown(shape)} is {count * dtype.itemsize}"
         )
     if datatype == "BOOL":
         truth: Array = np.frombuffer(raw, np.uint8) != 0  # a byte that is neither 0 nor 1 is true
@@ -75,7 +81,7 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> Arra
 def from_contents(name: str, datatype: str, shape: Sequence[int], contents: pb.InferTensorContents) -> Array:
     """The array that typed contents hold. Raises REQUEST_MALFORMED that names the input."""
     dtype = _dtype(name, datatype)
-    count = _elements(name, shape)
+    count = _elements(name, datatype, shape)
     wanted = _CONTENTS.get(datatype)
     if wanted is None:
         raise malformed(f"input '{name}' is {datatype}, which has no typed contents; send raw_input_contents")
@@ -84,13 +90,16 @@ def from_contents(name: str, datatype: str, shape: Sequence[int], contents: pb.I
             raise malformed(f"input '{name}' is {datatype}, whose contents are in {wanted}, not in {field.name}")
     values = getattr(contents, wanted)
     if len(values) != count:
-        raise malformed(f"input '{name}' has {len(values)} elements; its shape {list(shape)} has {count}")
+        raise malformed(f"input '{name}' has {len(values)} elements; its shape {shown(shape)} has {count}")
     if datatype == "BYTES":
         return _objects(list(values), shape)
+    array = np.empty(count, dtype)
     try:
-        return np.array(values, dtype).reshape(shape)
+        for at in range(0, count, _STEP):
+            array[at : at + _STEP] = values[at : at + _STEP]
     except OverflowError:
         raise malformed(f"input '{name}' has an element out of the range of {datatype}") from None
+    return array.reshape(shape)
 
 
 def to_raw(array: Array, datatype: str) -> bytes:
@@ -104,35 +113,54 @@ def to_raw(array: Array, datatype: str) -> bytes:
     return b"".join(parts)
 
 
+def quoted(text: str) -> str:
+    """A caller's text for an error: in quotes, its first 200 characters."""
+    return f"'{text}'" if len(text) <= _SHOWN_TEXT else f"'{text[:_SHOWN_TEXT]}...'"
+
+
+def shown(shape: Sequence[int]) -> str:
+    """A caller's shape for an error: its first 16 sizes."""
+    more = ", ..." if len(shape) > _SHOWN_SIZES else ""
+    return f"[{', '.join(str(size) for size in shape[:_SHOWN_SIZES])}{more}]"
+
+
 def _dtype(name: str, datatype: str) -> np.dtype[np.generic]:
     dtype = DTYPES.get(datatype)
     if dtype is None:
-        raise malformed(f"input '{name}' has the unknown datatype '{datatype}'")
+        raise malformed(f"input '{name}' has the unknown datatype {quoted(datatype)}")
     return dtype
 
 
-def _elements(name: str, shape: Sequence[int]) -> int:
+def _elements(name: str, datatype: str, shape: Sequence[int]) -> int:
+    if len(shape) > _MOST_SIZES:
+        raise malformed(f"input '{name}' has a shape of {len(shape)} sizes; {_MOST_SIZES} are the most")
     if any(size < 0 for size in shape):
-        raise malformed(f"input '{name}' has the shape {list(shape)}; no size may be negative")
-    return math.prod(shape)
+        raise malformed(f"input '{name}' has the shape {shown(shape)}; no size may be negative")
+    most = _MOST_ACROSS_NONE if 0 in shape else _MOST_STRINGS if datatype == "BYTES" else _MOST_ELEMENTS
+    across = 1
+    for size in shape:
+        across *= size or 1  # numpy, too, multiplies the sizes beside a 0
+        if across > most:
+            raise malformed(f"input '{name}' has the shape {shown(shape)}; {most} elements are the most")
+    return 0 if 0 in shape else across
 
 
-def _objects(values: list[bytes], shape: Sequence[int]) -> Array:
-    array = np.empty(len(values), np.object_)
-    array[:] = values
-    return array.reshape(shape)
+def _objects(values: Sequence[bytes], shape: Sequence[int]) -> Array:
+    return np.fromiter(values, np.dtype(np.object_), len(values)).reshape(shape)
 
 
 def _split(name: str, raw: bytes, count: int) -> list[bytes]:
-    """The elements of raw BYTES contents."""
+    """The elements of raw BYTES contents: at most `count` are looked for, and none where the bytes are too few."""
     elements: list[bytes] = []
-    at, end = 0, len(raw)
-    while at < end:
-        start = at + _LENGTH.size
-        at = start + _LENGTH.unpack_from(raw, at)[0] if start <= end else end + 1
-        if at > end:
-            raise malformed(f"input '{name}' has BYTES contents whose lengths do not add up")
-        elements.append(raw[start:at])
-    if len(elements) != count:
-        raise malformed(f"input '{name}' has {len(elements)} elements; its shape has {count}")
+    at = 0
+    if len(raw) >= count * _LENGTH.size:
+        try:
+            for _ in range(count):
+                start = at + _LENGTH.size
+                at = start + _LENGTH.unpack_from(raw, at)[0]
+                elements.append(raw[start:at])
+        except struct.error:  # an element ends behind the contents
+            at = -1
+    if len(elements) != count or at != len(raw):
+        raise malformed(f"input '{name}' has BYTES contents whose lengths do not add up to {count} elements")
     return elements

@@ -127,12 +127,12 @@ def test_utf8_is_read() -> None:
     assert read_call(INFER, string_field(1, "chiffres-é")).model == "chiffres-é"
 
 
-@pytest.mark.parametrize("version", ["1", "42", "9" * 19, "stable", "v1.2_a-b"])
+@pytest.mark.parametrize("version", ["1", "42", "9" * 18, "stable", "v1.2_a-b"])
 def test_versions(version: str) -> None:
     assert read_call(INFER, string_field(2, version)).version == version
 
 
-@pytest.mark.parametrize("version", ["0", "-1", "01", "1.0", " 1", "1\n", "9" * 20, "a/b", "_a", "a" * 64, "\u0661"])
+@pytest.mark.parametrize("version", ["0", "-1", "01", "1.0", " 1", "1\n", "9" * 19, "a/b", "_a", "a" * 64, "\u0661"])
 def test_what_is_no_version(version: str) -> None:
     assert "model_version" in _refused(string_field(2, version))
 
@@ -152,10 +152,10 @@ def test_there_may_be_only_so_many_fields() -> None:
 def test_fields_are_counted_over_all_levels() -> None:
     """A tensor that has to be looked into does not come with a count of its own."""
     note = bytes_field(9, b"shared_memory_")  # has the tensor looked into, and is no parameter
-    tensor = bytes_field(5, bytes_field(8, b"") * 9_997 + note)
-    assert not read_call(INFER, tensor + tensor).shared_memory  # 2 tensors and 2 * 9,998 fields in them
+    tensor = bytes_field(5, bytes_field(8, b"") * 1_997 + note)
+    assert not read_call(INFER, tensor + tensor).shared_memory  # 2 tensors and 2 * 1,998 fields in them
     assert "fields" in _refused(tensor * 3)
-    entries = bytes_field(5, bytes_field(4, bytes_field(8, b"") * 9_997) + note)
+    entries = bytes_field(5, bytes_field(4, bytes_field(8, b"") * 1_997) + note)
     assert "fields" in _refused(entries * 3)
 
 

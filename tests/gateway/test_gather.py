@@ -90,6 +90,35 @@ async def test_a_load_reaches_every_copy(world: World) -> None:
     assert (told.status, told.text) == (Code.INVALID_ARGUMENT, "no such file")
 
 
+FURTHER = [
+    pb.RepositoryModelLoadRequest(
+        model_name="digits", parameters={"config": pb.ModelRepositoryParameter(string_param="")}
+    ),
+    pb.RepositoryModelUnloadRequest(
+        model_name="digits", parameters={"unload_dependents": pb.ModelRepositoryParameter(bool_param=True)}
+    ),
+    pb.TraceSettingRequest(
+        model_name="digits", settings={"trace_file": pb.TraceSettingRequest.SettingValue(value=["/tmp/t"])}
+    ),
+]
+
+
+@pytest.mark.parametrize("message", FURTHER, ids=lambda message: type(message).__name__)
+async def test_what_reaches_further_than_a_model_takes_a_grant_for_all_beside_it(
+    world: World, message: pb.TraceSettingRequest
+) -> None:
+    method = type(message).__name__.removesuffix("Request")
+    for worker in world.workers.values():
+        worker.behaviour[SERVICE + method] = answering(pb.LogSettingsResponse())
+    told = await refused(world.call(method, message.SerializeToString(), scope="manage:digits"))
+    assert told.reason == "NOT_GRANTED"
+    assert not world.one.calls
+    await world.call(method, message.SerializeToString(), scope="manage")
+    assert world.one.calls
+    harmless = type(message)(model_name="digits")
+    await world.call(method, harmless.SerializeToString(), scope="manage:digits")
+
+
 @pytest.mark.parametrize(
     "method", ["LogSettings", "SystemSharedMemoryRegister", "CudaSharedMemoryStatus", "TraceSetting"]
 )

@@ -10,6 +10,7 @@ from gateway.choose import Route
 from gateway.headers import to_caller, to_worker
 from gateway.rpcs import Action
 from mesh.catalog import Model
+from protos.errors import HeadraceError, Reason
 
 CALLER = Caller("https://id.example/", "tester", {}, 0.0)
 PERMIT = Permit(CALLER, "digits", Action.INFER)
@@ -126,3 +127,12 @@ def test_binary_values_survive() -> None:
 @pytest.mark.parametrize("key", ["proxy-authorization", "proxy-authenticate", "trailer"])
 def test_the_other_hop_by_hop_keys(key: str) -> None:
     assert _sent([(key, "x")]) == OURS
+
+
+@pytest.mark.parametrize("value", ["caf\xe9", "a\x01b", "a\r\nx-caller: admin", "\x7f"])
+def test_text_that_grpc_does_not_carry_is_the_callers_mistake(value: str) -> None:
+    with pytest.raises(HeadraceError) as caught:
+        _sent([("x-note", value)])
+    assert caught.value.reason is Reason.REQUEST_MALFORMED
+    assert value not in caught.value.public
+    assert ("x-note", "sound") in _sent([("x-note", "sound")])

@@ -43,7 +43,11 @@ async def test_a_model_is_as_ready_as_its_copies(world: World) -> None:
     assert await check(world, "digits") == Response.SERVING
     assert pb.ModelReadyRequest.FromString(world.one.calls[-1][1]) == pb.ModelReadyRequest(name="digits", version="1")
     world.one.behaviour[READY] = ready(False)
-    assert await check(world, "digits") == Response.NOT_SERVING
+    assert await check(world, "digits") == Response.SERVING  # a look holds for a second
+    async with asyncio.timeout(5):
+        while await check(world, "digits") != Response.NOT_SERVING:
+            await asyncio.sleep(0.05)
+    assert len(world.one.calls) <= 3
     assert await check(world, "dead") == Response.NOT_SERVING
 
 
@@ -66,6 +70,32 @@ async def test_watch_tells_of_changes_and_goes_when_the_gateway_does(tmp_path: P
             assert (await asyncio.wait_for(watch.read(), 3)).status == Response.NOT_SERVING
             assert await asyncio.wait_for(watch.read(), 3) is grpc.aio.EOF
             await asyncio.wait_for(leaving, 3)
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+async def test_long_and_slow_questions_are_refused(world: World, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.health._READ_WITHIN", 0.1)
+    call = world.channel.stream_stream(f"/grpc.health.v1.Health/{method}")
+    long = call()
+    await long.write(Request(service="s" * 2000).SerializeToString())
+    assert (await refused(_all(long))).reason == "REQUEST_MALFORMED"
+    assert (await refused(_all(call()))).reason == "DEADLINE"  # and a question that never comes
+
+
+async def _all(call: grpc.aio.StreamStreamCall) -> list[bytes]:
+    return [answer async for answer in call]
+
+
+async def test_watch_keeps_our_words_to_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("private words")
+
+    monkeypatch.setattr("gateway.health.find", fail)
+    watch = health_pb2_grpc.HealthStub(world.channel).Watch(Request(service="digits"), metadata=[world.bearer()])
+    assert (await asyncio.wait_for(watch.read(), 3)).status == Response.SERVICE_UNKNOWN
+    watch.cancel()
+    told = await refused(check(world, "digits"))
+    assert (told.reason, "private" in told.everything) == ("INTERNAL", False)
 
 
 async def test_watch_of_what_may_not_be_told(world: World) -> None:

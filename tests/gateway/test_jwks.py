@@ -457,3 +457,20 @@ async def test_what_is_safe_but_no_url_fails_quietly(session: aiohttp.ClientSess
     async with asyncio.timeout(5):
         await source.refresh()
     assert _kids(source) == []
+
+
+async def test_an_issuer_that_is_down_for_weeks_is_still_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    async def fetch() -> bytes:
+        nonlocal asked
+        asked += 1
+        if asked <= 2000:
+            raise ZeroDivisionError if asked % 2 else OSError
+        return Issuer(kid="back").jwks()
+
+    monkeypatch.setattr("gateway.jwks._FIRST_RETRY", 0.0)
+    source = _source(fetch, interval=60.0)
+    async with source.kept_fresh():
+        await _eventually(lambda: _kids(source) == ["back"])
+    assert asked == 2001

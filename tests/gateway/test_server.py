@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -99,6 +100,78 @@ async def test_sigterm_lets_running_calls_finish_and_sends_new_ones_elsewhere(tm
             assert "Traceback" not in (await child.stderr.read()).decode()
 
 
+async def test_under_load_nobody_sees_anything_but_ok_and_unavailable(tmp_path: Path) -> None:
+    """UNAVAILABLE is what callers try elsewhere; CANCELLED is not."""
+    issuer = Issuer(scope="all")
+    seen: Counter[grpc.StatusCode] = Counter()
+    over = asyncio.Event()
+    async with running(Worker()) as worker:
+        config = written(tmp_path, issuer, worker, notice="300ms", drain="5s")
+        async with process(config) as (child, address), contextlib.AsyncExitStack() as stack:
+            channels = [
+                await stack.enter_async_context(grpc.aio.insecure_channel(address, options=worlds.CLIENT))
+                for _ in range(4)
+            ]
+            message = pb.ModelInferRequest(model_name="shared").SerializeToString()
+            token = [("authorization", f"Bearer {issuer.token()}")]
+
+            async def call(channel: grpc.aio.Channel) -> None:
+                while not over.is_set():
+                    try:
+                        await channel.unary_unary(INFER)(message, metadata=token, timeout=5)
+                        seen[grpc.StatusCode.OK] += 1
+                    except grpc.aio.AioRpcError as error:
+                        seen[error.code()] += 1
+                        await asyncio.sleep(0.01)
+
+            callers = [asyncio.create_task(call(channel)) for channel in channels for _ in range(6)]
+            async with asyncio.timeout(10):
+                while seen[grpc.StatusCode.OK] < 200:
+                    await asyncio.sleep(0.01)
+            child.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(child.wait(), 10) == 0
+            over.set()
+            await asyncio.gather(*callers)
+    assert seen[grpc.StatusCode.UNAVAILABLE]
+    assert seen.keys() <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+
+
+async def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    reached = asyncio.Event()
+
+    async def wait(_message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
+        reached.set()
+        await asyncio.sleep(60)
+        return b""
+
+    issuer = Issuer(scope="all")
+    async with running(Worker({INFER: wait})) as worker:
+        config = written(tmp_path, issuer, worker, drain="60s")
+        async with process(config) as (child, address), grpc.aio.insecure_channel(address) as channel:
+            message = pb.ModelInferRequest(model_name="shared").SerializeToString()
+            token = [("authorization", f"Bearer {issuer.token()}")]
+            call = asyncio.ensure_future(channel.unary_unary(INFER)(message, metadata=token))
+            await asyncio.wait_for(reached.wait(), 10)
+            child.send_signal(signal.SIGTERM)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(child.wait()), 1)
+            child.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(child.wait(), 10) == 0
+            await refused(call)
+
+
+async def test_an_outage_is_seen_in_the_log_and_does_not_fill_it(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(30):
+        await refused(world.infer("dead"))
+        await refused(world.infer(metadata=[]))
+    lines = [record.getMessage() for record in caplog.records if record.name == "headrace.gateway"]
+    assert [line.split(":")[0] for line in lines] == ["refused for dead", "refused"]
+    assert "MODEL_NOT_READY" in lines[0]
+    assert "onnect" in lines[0]  # why: what gRPC says of the connection, for us alone
+
+
 async def test_calls_that_outlast_the_drain_are_ended(tmp_path: Path) -> None:
     reached = asyncio.Event()
 
@@ -163,8 +236,7 @@ async def test_admin_pages(world: World) -> None:
 
 async def test_not_ready_without_any_issuers_keys(tmp_path: Path) -> None:
     def unknown_keys(config: dict) -> None:
-        Path(tmp_path, "empty.json").write_text('{"keys": []}')
-        config["issuers"][0]["jwks"] = "file:empty.json"
+        config["issuers"][0]["jwks"] = f"https://{worlds.unused_address()}/jwks.json"
 
     async with worlds.world(tmp_path, unknown_keys) as world, aiohttp.ClientSession() as http:
         assert (await http.get(f"http://{world.admin}/readyz")).status == 503

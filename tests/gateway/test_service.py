@@ -93,7 +93,14 @@ ROWS = [
     Row("worker not ready", worker_says(Code.UNAVAILABLE, PRIVATE), Code.UNAVAILABLE, "MODEL_NOT_READY", waits=True),
     Row("unreadable", lambda w: w.call("ModelInfer", b"\x0a\xff"), Code.INVALID_ARGUMENT, "REQUEST_MALFORMED"),
     Row("twice", lambda w: w.call("ModelInfer", infer() * 2), Code.INVALID_ARGUMENT, "REQUEST_MALFORMED"),
-    Row("too many", lambda w: w.call("ModelInfer", b"\x3a\0" * 20_001), Code.INVALID_ARGUMENT, "REQUEST_MALFORMED"),
+    Row("too many", lambda w: w.call("ModelInfer", b"\x3a\0" * 4_001), Code.INVALID_ARGUMENT, "REQUEST_MALFORMED"),
+    Row("long name", lambda w: w.infer("m" * 1025), Code.INVALID_ARGUMENT, "REQUEST_MALFORMED"),
+    Row(
+        "long id",
+        lambda w: w.call("ModelInfer", infer() + b"\x1a\x81\x08" + b"i" * 1025),
+        Code.INVALID_ARGUMENT,
+        "REQUEST_MALFORMED",
+    ),
     Row("version", lambda w: w.infer(version="1; drop"), Code.INVALID_ARGUMENT, "REQUEST_MALFORMED"),
     Row("shared memory", shared_memory, Code.INVALID_ARGUMENT, "SHARED_MEMORY_REFUSED"),
     Row(
@@ -178,10 +185,19 @@ async def test_a_stranger_is_refused_before_the_message_is_read(world: World) ->
     told = await refused(call)
     assert told.reason == "TOKEN_MISSING"
 
+    nobody = world.channel.stream_unary(INFER)(metadata=[world.bearer(scope="nothing")])
+    assert (await refused(nobody)).reason == "NOT_GRANTED"  # nor for one who may do nothing here
+
     known = world.channel.stream_unary(INFER)(metadata=[world.bearer()])
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(known)), 0.3)
     known.cancel()
+
+
+async def test_a_message_that_does_not_come_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.exchange._READ_WITHIN", 0.1)
+    told = await refused(world.channel.stream_unary(INFER)(metadata=[world.bearer()]))
+    assert (told.status, told.reason) == (Code.DEADLINE_EXCEEDED, "DEADLINE")
 
 
 async def test_a_call_without_a_message_is_malformed(world: World) -> None:
@@ -203,6 +219,11 @@ async def test_what_the_worker_gets(world: World) -> None:
         ("x-request-id", "mine"),
         ("x-sequence-id", "1"),
         ("x_caller", "root"),
+        ("x.caller", "root"),
+        ("x-caller-bin", b"root"),
+        ("authorization-bin", b"token"),
+        ("x-b3-traceid", "1"),
+        ("cookie", "1"),
         ("x-envoy-retry-on", "5xx"),
         ("kept", "1"),
         ("kept-bin", b"\x00\xff"),
@@ -244,8 +265,8 @@ async def test_deadlines_are_bounded_by_the_model_and_passed_on(world: World) ->
     await world.infer(timeout=60)
     await world.infer(timeout=1)
     without, longer, shorter = world.one.remaining
-    assert without is not None and 3 < without <= 5  # the model's 5 s
-    assert longer is not None and 3 < longer <= 5
+    assert without is not None and 3 < without <= 5.1  # the model's 5 s
+    assert longer is not None and 3 < longer <= 5.1
     assert shorter is not None and shorter <= 1.1  # rounded on the wire
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from gateway.rpcs import Action
 from gateway.settings import Settings, SettingsError, load
+from tests.gateway.certificates import Authority
 from tests.gateway.tokens import Issuer
 
 GOOD = """\
@@ -57,15 +58,15 @@ telemetry:
   otlp: http://127.0.0.1:4317
   sample: 0.1
 """
-PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n"
+CERTIFICATE, PRIVATE_KEY = Authority().issue("127.0.0.1")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "jwks.json").write_bytes(Issuer().jwks())
-    (tmp_path / "tls.crt").write_text("certificate")
-    (tmp_path / "tls.key").write_text(PRIVATE_KEY)
+    (tmp_path / "tls.crt").write_bytes(CERTIFICATE)
+    (tmp_path / "tls.key").write_bytes(PRIVATE_KEY)
     return tmp_path / "headrace.yaml"
 
 
@@ -143,13 +144,13 @@ def test_settings_do_not_change(path: Path) -> None:
         ("  drain: 10s", "  drain: 10", "listen.drain: 10 needs a unit"),
         ("  drain: 10s", "  drain: 10 s", "listen.drain: '10 s' needs a unit"),
         ("  max_request: 64MiB", "  max_request: 64", "models.0.max_request: 64 needs a unit"),
-        ("  address: 127.0.0.1:8080", "  address: 8080", "listen.address: 8080 is no HOST:PORT"),
+        ("  address: 127.0.0.1:8080", "  address: 8080", "listen.address: 8080 is not HOST:PORT"),
         ("  sample: 0.1", "  sample: 1.5", "telemetry.sample: Input should be less than or equal to 1"),
         ("  otlp: http://127.0.0.1:4317", "  otlp: 127.0.0.1:4317", "no OTLP/gRPC endpoint"),
         ("  otlp: http://127.0.0.1:4317", "  otlp: http://127.0.0.1:4318/v1/traces", "no OTLP/gRPC endpoint"),
         ("  mode: direct", "  mode: magic", "upstream.mode: Input should be 'direct'"),
         ('"2": 127.0.0.1:8102}', '"2": []}', "upstream.endpoints.digits.2: .* at least 1 item"),
-        ('"2": 127.0.0.1:8102}', "2: 127.0.0.1:8102}", "upstream.endpoints.digits.2: Input should be a valid string"),
+        ('"2": 127.0.0.1:8102}', "2: 127.0.0.1:8102}", "upstream.endpoints.digits.2: must be text"),
         # issuers
         ("algorithms: [EdDSA]", "algorithms: [HS256]", "issuers.1.algorithms.0: 'HS256' is none of RS256"),
         ("algorithms: [EdDSA]", "algorithms: [none]", "issuers.1.algorithms.0: 'none' is none of RS256"),
@@ -203,7 +204,7 @@ def test_settings_do_not_change(path: Path) -> None:
             '"[::1]:8103"]',
             "upstream.endpoints.digits.1: several copies are named by addresses of one",
         ),
-        ("127.0.0.1:8103]", "here]", "upstream.endpoints.digits.1.1: 'here' is no HOST:PORT"),
+        ("127.0.0.1:8103]", "here]", "upstream.endpoints.digits.1.1: 'here' is not HOST:PORT"),
     ],
 )
 def test_each_mistake_names_its_line(path: Path, old: str, new: str, what: str) -> None:
@@ -233,7 +234,7 @@ def test_a_model_that_does_not_fit_together_names_the_line(path: Path, old: str,
 
 def test_what_is_missing(path: Path) -> None:
     told = _mistakes(path, "listen: {}\n")
-    assert told == [f"FILE:1: {name}: Field required" for name in ("issuers", "models", "upstream")]
+    assert told == [f"FILE:1: {name}: is missing" for name in ("issuers", "models", "upstream")]
 
 
 def test_many_mistakes_are_told_at_once(path: Path) -> None:
@@ -282,7 +283,7 @@ def test_the_environment_is_laid_over(path: Path) -> None:
         ("HEADRACE_LISTEN__DRAIN", "10", "listen.drain: 10 needs a unit"),
         ("HEADRACE_LISTEN__ADRESS", "127.0.0.1:1", "listen.adress: unknown key; did you mean address?"),
         ("HEADRACE_LISTENS__ADDRESS", "x", "listens: unknown key; did you mean listen?"),
-        ("HEADRACE_GRANTS", "[{to: {issuer: y}, models: [a], actions: [infer]}]", "y is not among the issuers"),
+        ("HEADRACE_GRANTS", "[{to: {issuer: y}, models: [digits], actions: [infer]}]", "y is not among the issuers"),
         ("HEADRACE_TELEMETRY__SAMPLE", "lots", "telemetry.sample: Input should be a valid number"),
         ("HEADRACE_LISTEN__TLS__KEY", "none.key", "listen.tls.key: .*none.key cannot be read"),
     ],
@@ -340,3 +341,24 @@ def test_variables_that_a_cluster_sets_for_a_service_of_our_name_are_none_of_our
     ours = _load(path)
     environ = {"HEADRACE_PORT": "tcp://10.0.0.1:8080", "HEADRACE_SERVICE_HOST": "10.0.0.1", "HEADRACE_TOKEN": "x"}
     assert load(path, environ) == ours
+
+
+def test_tls_files_that_cannot_be_used(path: Path) -> None:
+    _, other = Authority().issue("127.0.0.1")
+    for content, what in ((other, "listen.tls.key: the key is not the certificate's"), (b"junk", "must be PEM")):
+        (path.parent / "tls.key").write_bytes(content)
+        (told,) = _mistakes(path)
+        assert told.startswith("FILE:4: ")
+        assert what in told
+
+
+@pytest.mark.parametrize("content", [b"junk", b'{"keys": []}'])
+def test_a_file_of_keys_that_holds_none(path: Path, content: bytes) -> None:
+    (path.parent / "keys" / "jwks.json").write_bytes(content)
+    (told,) = _mistakes(path)
+    assert "issuers.0.jwks: " in told
+
+
+def test_a_grant_for_a_model_that_does_not_exist(path: Path) -> None:
+    (told,) = _mistakes(path, GOOD.replace("models: [digits", "models: [dgits"))
+    assert "there is no model dgits; did you mean digits?" in told

@@ -124,3 +124,10 @@ async def test_a_stream_with_no_message_ends_well(world: World) -> None:
 async def test_a_model_without_a_copy(world: World) -> None:
     told = await refused(exchanged(world, message("dead")))
     assert (told.status, told.reason) == (Code.UNAVAILABLE, "MODEL_NOT_READY")
+
+
+async def test_a_stream_of_nothing_but_refused_messages_ends(world: World) -> None:
+    told = await refused(exchanged(world, *[message("secret")] * 200))
+    assert (told.status, told.reason) == (Code.PERMISSION_DENIED, "NOT_GRANTED")
+    got = await exchanged(world, *[message("secret"), message("digits")] * 150)  # while a good one starts anew
+    assert len([answer for answer in got if answer.error_message]) == 150

@@ -159,17 +159,16 @@ def test_endpoints_of_what_does_not_exist() -> None:
 
 
 async def test_models_beside() -> None:
-    one, two, three = _model("one", "1", "2"), _model("two"), _model("three")
+    one, two = _model("one", "1", "2"), _model("two")
     endpoints = {
         "one": {"1": ("127.0.0.1:1",), "2": ("127.0.0.1:2", "127.0.0.1:3")},
         "two": {"1": ("127.0.0.1:3",)},
         "three": {"1": ("127.0.0.1:1",)},
     }
     upstream = Upstream(endpoints)
-    catalog = _catalog(one, two, three)
-    assert upstream.models_beside(_route(one, "1"), catalog) == {"one", "three"}
-    assert upstream.models_beside(_route(one, "2"), catalog) == {"one", "two"}
-    assert upstream.models_beside(_route(two), catalog) == {"one", "two"}
+    assert upstream.models_beside(_route(one, "1")) == {"one", "three"}
+    assert upstream.models_beside(_route(one, "2")) == {"one", "two"}
+    assert upstream.models_beside(_route(two)) == {"one", "two"}
     assert upstream.addresses(_route(one, "2")) == ("127.0.0.1:2", "127.0.0.1:3")
 
 

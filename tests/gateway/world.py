@@ -176,7 +176,7 @@ def configuration(issuer: Issuer, jwks: Path, one: str, two: str, dead: str) -> 
             }
         ],
         "grants": [
-            grant("all", ["digits", "shared", "dead", "small", "slow", "token", "ghost"], "infer", "inspect"),
+            grant("all", ["digits", "shared", "dead", "small", "slow", "token", "ghost*"], "infer", "inspect"),
             grant("manage", ["*"], "infer", "inspect", "manage"),
             grant("manage:digits", ["digits"], "infer", "inspect", "manage"),
             grant("digits", ["digits"], "infer", "inspect"),

@@ -70,7 +70,7 @@ def test_what_is_no_name(name: object) -> None:
         _model(name=name)
 
 
-@pytest.mark.parametrize("version", ["0", "01", "-1", "v1", "1.0", "", "9" * 20, " 1", 1])
+@pytest.mark.parametrize("version", ["0", "01", "-1", "v1", "1.0", "", "9" * 19, " 1", 1])
 def test_what_is_no_version(version: object) -> None:
     with pytest.raises(ValidationError, match=r"version|string"):
         _model(versions={version: {}}, aliases={}, traffic={})
@@ -143,7 +143,7 @@ def test_models_do_not_change() -> None:
         model.name = "other"  # type: ignore[misc]  # that is the point
 
 
-@pytest.mark.parametrize("asked", ["1", "9" * 19, "stable", "A.b_c-1"])
+@pytest.mark.parametrize("asked", ["1", "9" * 18, "stable", "A.b_c-1"])
 def test_well_formed_versions(asked: str) -> None:
     assert well_formed_version(asked)
 

@@ -24,7 +24,7 @@ def test_durations(written: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("written", ["5", "s", "5 s", "-5s", "5S", "5sec", "1m30s", "", "1e3s", 5, None, True])
 def test_what_is_no_duration(written: object) -> None:
-    with pytest.raises(ValidationError, match="needs a unit"):
+    with pytest.raises(ValidationError, match=r"needs a unit|unknown unit"):
         Settings(wait=written)
 
 
@@ -38,7 +38,7 @@ def test_sizes(written: str, size: int) -> None:
 
 @pytest.mark.parametrize("written", ["64", "64mib", "64 MiB", "-1B", "MiB", "64M", "", 1.5, None])
 def test_what_is_no_size(written: object) -> None:
-    with pytest.raises(ValidationError, match="needs a unit"):
+    with pytest.raises(ValidationError, match=r"needs a unit|unknown unit"):
         Settings(most=written)
 
 
@@ -52,11 +52,11 @@ def test_addresses(written: str) -> None:
     ["127.0.0.1", ":80", "host:", "host:65536", "::1:80", "http://host:80", "host:80/x", "ho st:80", "a:1\n", 8080],
 )
 def test_what_is_no_address(written: object) -> None:
-    with pytest.raises(ValidationError, match=r"is no HOST:PORT|number"):
+    with pytest.raises(ValidationError, match=r"HOST:PORT|port over"):
         Settings(at=written)
 
 
 def test_what_is_read_can_be_read_again() -> None:
     settings = Settings(wait="250ms", most="1.5KiB", at="[::1]:80")
-    assert settings.model_dump(mode="json") == {"wait": "0.25s", "most": "1536B", "at": "[::1]:80"}
+    assert settings.model_dump(mode="json") == {"wait": "250ms", "most": "1536B", "at": "[::1]:80"}
     assert Settings.model_validate(settings.model_dump(mode="json")) == settings

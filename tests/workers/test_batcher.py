@@ -182,6 +182,29 @@ async def test_a_failure_reaches_all_of_the_batch_and_no_one_else() -> None:
     await batcher.close()
 
 
+@pytest.mark.parametrize("results", [1, 3])
+async def test_a_wrong_count_of_results_reaches_all_of_the_batch_and_no_one_else(results: int) -> None:
+    async def execute(_: None, jobs: Sequence[Job[int, int]]) -> list[int]:
+        return [0] * (results if jobs[0].work == 1 else len(jobs))
+
+    batcher: Batcher[None, int, int] = Batcher("m", EAGER, [None], execute)
+    async with asyncio.timeout(5):
+        outcomes = await asyncio.gather(*ask(batcher, 1, 2), return_exceptions=True)
+        assert [str(outcome) for outcome in outcomes] == [f"{results} results for 2 requests"] * 2
+        assert await batcher.submit(3, 1, A, None) == 0
+    await batcher.close()
+
+
+async def test_closed_it_tells_those_whose_work_runs(kitchen: Kitchen) -> None:
+    batcher = kitchen.begin(EAGER)
+    runs = await busy_with_0(kitchen, batcher)
+    await batcher.close()
+    async with asyncio.timeout(5):
+        with pytest.raises(HeadraceError) as caught:
+            await runs
+    assert caught.value.reason is Reason.MODEL_NOT_READY
+
+
 async def test_closed_it_tells_those_who_wait(kitchen: Kitchen) -> None:
     batcher = kitchen.begin(EAGER)
     await busy_with_0(kitchen, batcher)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -29,7 +30,7 @@ async def ended(spans: InMemorySpanExporter) -> ReadableSpan:
 async def test_a_call_is_a_server_span_under_the_callers(repository: Path, start, spans: InMemorySpanExporter) -> None:
     zoo.add(repository)
     world = await start()
-    metadata = (CONTEXT, ("x-request-id", "of-the-gateway"))
+    metadata = (CONTEXT, (tracing.REQUEST_ID_KEY, "of-the-gateway"))
     await world.stub.ModelInfer(request("add", "1", id="of-the-caller", **ONES), metadata=metadata)
     span = await ended(spans)
     assert (span.name, span.kind) == ("inference.GRPCInferenceService/ModelInfer", SpanKind.SERVER)
@@ -78,3 +79,30 @@ async def test_a_call_that_is_given_up_has_a_span_too(repository: Path, start, s
     call.cancel()
     assert (await ended(spans)).attributes[tracing.RPC_STATUS] == "CANCELLED"
     gate.open()
+
+
+FAILS = """
+class Model:
+    def __init__(self, folder, config): ...
+    def infer(self, inputs):
+        raise (OSError if inputs["x"][0] else LookupError)("broken")
+"""
+
+
+async def test_a_broken_model_does_not_fill_the_log(repository: Path, start, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("fails", "too"):
+        zoo.python(repository, name, FAILS, zoo.ONE_IN_ONE_OUT)
+    world = await start()
+    for at in range(50):
+        for name in ("fails", "too"):
+            seen = await refused(world.stub.ModelInfer(request(name, id=f"r{at}", x=np.array([at % 2]))))
+            assert seen.reason == "INTERNAL"
+    told = [record for record in caplog.records if record.exc_info]
+    assert sorted(record.getMessage() for record in told) == [
+        "model 'fails', request r0: LookupError: broken",
+        "model 'fails', request r1: OSError: broken",
+        "model 'too', request r0: LookupError: broken",
+        "model 'too', request r1: OSError: broken",
+    ]
+    assert {record.name for record in told} == {"headrace.worker"}
+    assert "broken" not in "".join(record.getMessage() for record in caplog.records if record not in told)

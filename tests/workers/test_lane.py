@@ -43,6 +43,16 @@ async def test_code_that_ends_itself_ends_nothing_else(lane: Lane, raised: BaseE
     assert await lane.run(lambda: 7) == 7
 
 
+async def test_it_says_for_how_long_it_has_been_busy(lane: Lane) -> None:
+    assert lane.busy() == 0
+    gate = threading.Event()
+    waits = lane.run(gate.wait, 10)
+    await until(lambda: lane.busy() > 0.02)
+    gate.set()
+    await waits
+    await until(lambda: lane.busy() == 0)
+
+
 async def test_nobody_need_wait(lane: Lane) -> None:
     gate = threading.Event()
     waits = lane.run(gate.wait, 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from pathlib import Path
 
 import grpc
@@ -177,6 +178,62 @@ async def test_a_version_that_cannot_be_loaded_is_in_the_index_with_its_reason(r
     assert first == ("times", "1", "READY", "")
     assert second[:3] == ("times", "2", "UNAVAILABLE")
     assert "no class Model" in second[3]
+
+
+async def test_a_load_may_fail_as_it_likes(
+    repository: Path, start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = await start()
+    times(repository, 2)
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError("secret")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("workers.loading._file", forbidden)
+        seen = await refused(world.stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="times")))
+    says = "model 'times' cannot be loaded; the worker's log says why"
+    assert (seen.status, seen.text) == (grpc.StatusCode.FAILED_PRECONDITION, says)
+    assert await index(world) == [("times", "1", "UNAVAILABLE", says)]
+    assert "PermissionError: secret" in caplog.text
+    await load(world, "times")
+    assert await index(world) == [("times", "1", "READY", "")]
+    with monkeypatch.context() as broken:
+        broken.setattr("workers.loading._file", forbidden)
+        await refused(world.stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="times")))
+    assert await index(world) == [("times", "1", "READY", "")]
+    assert await y(world) == (2, "1")
+
+
+async def test_a_folder_that_cannot_be_read_is_unavailable_until_it_can(repository: Path, start) -> None:
+    world = await start()
+    zoo.add(repository, config="sequence_batching { }")
+    await refused(world.stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="add")))
+    (row,) = await index(world)
+    assert row[:3] == ("add", "", "UNAVAILABLE")
+    assert "sequence_batching" in row[3]
+    zoo.add(repository, config="max_batch_size: 8")
+    await load(world, "add")
+    assert await index(world) == [("add", "1", "READY", "")]
+
+
+async def test_the_reason_in_the_index_is_the_last_ones(repository: Path, start) -> None:
+    world = await start()
+    for code, reason in (("x = 1", "no class Model"), ("1 / 0", "cannot be loaded")):
+        zoo.python(repository, "times", code, zoo.ONE_IN_ONE_OUT)
+        await refused(world.stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="times")))
+        ((_, _, state, said),) = await index(world)
+        assert state == "UNAVAILABLE"
+        assert reason in said
+
+
+async def test_a_load_that_fails_gives_back_what_it_had_and_leaves_no_thread(repository: Path, start) -> None:
+    world = await start()
+    times(repository, 2, 1)
+    zoo.python(repository, "times", "1 / 0", zoo.ONE_IN_ONE_OUT + ALL, version=2)
+    await refused(world.stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="times")))
+    await until((repository / "times" / "closed-2").exists)
+    await until(lambda: not [one for one in threading.enumerate() if one.name.startswith("times-")])
 
 
 async def test_only_the_models_that_are_named_are_loaded(repository: Path, start) -> None:

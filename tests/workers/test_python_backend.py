@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from protos import grpc_service_pb2 as pb
 from tests.workers import zoo
 from tests.workers.calling import floats, fp32, refused, request
+from tests.workers.conftest import until
 from workers.tensors import from_raw, to_raw
 
 SEES = """
@@ -89,3 +92,65 @@ async def test_an_optional_input(repository: Path, start, scale: int | None, out
     world = await start()
     inputs = {"x": floats(3)} if scale is None else {"x": floats(3), "scale": floats(scale)}
     assert fp32(await world.stub.ModelInfer(request("scaled", **inputs))).tolist() == [out]
+
+
+THREAD_BOUND = """
+import sqlite3
+import threading
+
+imported_in = threading.get_ident()
+
+class Model:
+    def __init__(self, folder, config):
+        self.folder = folder.parent
+        self.threads = {imported_in, threading.get_ident()}
+        self.db = sqlite3.connect(":memory:")  # refuses every other thread
+
+    def infer(self, inputs):
+        self.db.execute("SELECT 1")
+        self.threads.add(threading.get_ident())
+        while not (self.folder / "both").exists() and len(list(self.folder.glob("in-*"))) < 2:
+            (self.folder / f"in-{threading.get_ident()}").touch()
+        (self.folder / "both").touch()
+        return {"y": inputs["x"]}
+
+    def close(self):
+        self.db.close()
+        self.threads.add(threading.get_ident())
+        (self.folder / f"closed-{'-'.join(map(str, self.threads))}").touch()
+"""
+
+
+async def test_all_of_an_instances_code_runs_in_its_own_thread(repository: Path, start) -> None:
+    zoo.python(repository, "bound", THREAD_BOUND, zoo.ONE_IN_ONE_OUT + "instance_group { count: 2 }")
+    folder = repository / "bound"
+    world = await start()
+    await asyncio.gather(*(world.stub.ModelInfer(request("bound", x=floats(at)), timeout=10) for at in (1, 2)))
+    await world.stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="bound"))
+    await until(lambda: len(list(folder.glob("closed-*"))) == 2)
+    used = [file.name.removeprefix("closed-").split("-") for file in folder.glob("closed-*")]
+    assert [len(threads) for threads in used] == [1, 1]
+    assert used[0] != used[1]
+    assert str(threading.get_ident()) not in (*used[0], *used[1])
+
+
+STREAM_BOUND = """
+import sqlite3
+
+class Model:
+    def __init__(self, folder, config):
+        self.db = sqlite3.connect(":memory:")
+
+    def infer(self, inputs):
+        for (number,) in self.db.execute("SELECT 1 UNION SELECT 2"):
+            yield {"y": inputs["x"] * number}
+"""
+
+
+async def test_so_does_a_generators(repository: Path, start) -> None:
+    decoupled = zoo.ONE_IN_ONE_OUT + "model_transaction_policy { decoupled: true }"
+    zoo.python(repository, "bound", STREAM_BOUND, decoupled)
+    world = await start()
+    answers = [answer async for answer in world.stub.ModelStreamInfer(iter([request("bound", x=floats(1))]))]
+    assert [answer.error_message for answer in answers] == ["", ""]
+    assert [float(fp32(answer.infer_response)[0]) for answer in answers] == [1, 2]

@@ -58,7 +58,7 @@ def test_a_name_is_no_way_out(tmp_path: Path, name: str) -> None:
 
 def test_folders_that_are_no_models_or_versions_are_passed_over(repository: Path) -> None:
     zoo.add(repository, "add", version=3)
-    for folder in ("add/x", "add/0", "add/-1", "add/007", ".git"):
+    for folder in ("add/x", "add/0", "add/-1", "add/007", f"add/{10**18}", ".git"):
         (repository / folder).mkdir()
     (repository / "README").touch()
     assert repo.names(repository) == ("add",)

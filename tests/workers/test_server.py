@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
+from protos import grpc_service_pb2 as pb
 from protos.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.workers import zoo
 from tests.workers.calling import floats, fp32, refused, request
 from tests.workers.conftest import Calls, until
-from workers.server import Options, StartError, serving
+from workers.server import _OPTIONS, Options, StartError, serving
 
 PROGRAM = """
 import sys
@@ -111,6 +114,125 @@ async def test_a_dead_collector_holds_up_neither_calls_nor_the_end(repository: P
             worker.terminate()
             assert await asyncio.wait_for(worker.wait(), 20) == 0
             assert time.monotonic() - began < 5
+
+
+@asynccontextmanager
+async def starting(
+    repository: Path, stderr: int = asyncio.subprocess.PIPE
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A worker's process, which may not serve yet."""
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, str(repository), "", "60"), stdout=asyncio.subprocess.PIPE, stderr=stderr
+    )
+    try:
+        yield worker
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+        await worker.communicate()
+
+
+SLEEPS = """
+import time
+from pathlib import Path
+(Path(__file__).parent / "loading").touch()
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_told_to_end_while_it_loads_it_ends(repository: Path, number: signal.Signals) -> None:
+    zoo.add(repository, "a")
+    zoo.python(repository, "sleeps", SLEEPS, zoo.ONE_IN_ONE_OUT)
+    async with starting(repository) as worker:
+        await until((repository / "sleeps" / "1" / "loading").exists, 60)
+        began = time.monotonic()
+        worker.send_signal(number)
+        out, said = await asyncio.wait_for(worker.communicate(), 20)
+        assert time.monotonic() - began < 5
+    assert (worker.returncode, out) == (0, b"")
+    told = [line.partition("headrace.worker ")[2] for line in said.decode().splitlines()]
+    assert told == ["loading model a", "model a is loaded", "loading model sleeps", "told to end at once"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_told_twice_it_ends_without_its_calls(repository: Path, number: signal.Signals) -> None:
+    gate = zoo.gated(repository)
+    gate.shut()
+    async with process(repository, drain=60.0) as (worker, address), grpc.aio.insecure_channel(address) as channel:
+        call = asyncio.ensure_future(
+            refused(GRPCInferenceServiceStub(channel).ModelInfer(request("gated", x=floats(1))))
+        )
+        await until(gate.ran)
+        worker.send_signal(number)
+        async with asyncio.timeout(10):
+            while b"draining" not in await worker.stderr.readline():
+                pass
+        assert worker.returncode is None
+        worker.send_signal(number)
+        assert await asyncio.wait_for(worker.wait(), 10) == 1
+        assert (await call).status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+async def test_who_does_not_read_the_log_holds_up_neither_calls_nor_the_end(repository: Path) -> None:
+    zoo.add(repository)
+    reads, writes = os.pipe()
+    size = fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
+    try:
+        async with starting(repository, writes) as worker:
+            address = (await asyncio.wait_for(worker.stdout.readline(), 60)).decode().split()[-1]
+            zoo.add(repository, "broken", config="sequence_batching { }")
+            async with grpc.aio.insecure_channel(address) as channel:
+                stub = GRPCInferenceServiceStub(channel)
+                for _ in range(2 * size // 100):  # each failure is logged in a line of more than 100 bytes
+                    broken = pb.RepositoryModelLoadRequest(model_name="broken")
+                    assert (await refused(stub.RepositoryModelLoad(broken, timeout=5))).reason == "MODEL_NOT_READY"
+            worker.terminate()
+            assert await asyncio.wait_for(worker.wait(), 20) == 0
+    finally:
+        os.close(reads)
+        os.close(writes)
+
+
+async def test_an_execution_that_takes_long_is_in_the_log(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
+    gate = zoo.gated(repository)
+    zoo.add(repository)
+    gate.shut()
+    options = Options(repository, "127.0.0.1:0", drain=0.1)
+    async with serving(options, long=0.1) as address, grpc.aio.insecure_channel(address) as channel:
+        call = GRPCInferenceServiceStub(channel).ModelInfer(request("gated", x=floats(1)), timeout=0.05)
+        assert (await refused(call)).status is grpc.StatusCode.DEADLINE_EXCEEDED
+        await until(lambda: "model 'gated' version 1: an execution has run for" in caplog.text)
+        assert "'add'" not in caplog.text
+        gate.open()
+
+
+async def test_metadata_as_large_as_the_gateways_go_through(tmp_path: Path) -> None:
+    async with serving(Options(tmp_path, "127.0.0.1:0")) as address, grpc.aio.insecure_channel(address) as channel:
+        live = GRPCInferenceServiceStub(channel).ServerLive
+        assert (await live(pb.ServerLiveRequest(), metadata=(("x-large", "x" * 30_000),))).live
+        await refused(live(pb.ServerLiveRequest(), metadata=(("x-large", "x" * 80_000),)))
+
+
+async def test_pings_at_the_interval_that_is_allowed_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "grpc.http2.min_ping_interval_without_data_ms"
+    pings = [
+        ("grpc.keepalive_time_ms", 300),  # without calls, gRPC makes it a second
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+    channels: dict[int, grpc.aio.Channel] = {}
+    async with AsyncExitStack() as stack:
+        for interval in (500, dict(_OPTIONS)[key]):
+            monkeypatch.setattr("workers.server._OPTIONS", tuple({**dict(_OPTIONS), key: interval}.items()))
+            address = await stack.enter_async_context(serving(Options(tmp_path, "127.0.0.1:0")))
+            channels[interval] = await stack.enter_async_context(grpc.aio.insecure_channel(address, pings))
+            await channels[interval].channel_ready()
+        ready = grpc.ChannelConnectivity.READY
+        await until(lambda: channels[10_000].get_state() is not ready)  # a connection that pings too often is ended
+        assert channels[500].get_state() is ready
 
 
 async def start_error(options: Options) -> str:

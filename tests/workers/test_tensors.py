@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,6 +14,39 @@ from protos.errors import HeadraceError, Reason
 from workers import tensors
 
 Contents = pb.InferTensorContents
+HUGE = 2**62
+RANK = 32
+
+
+class Lengths:
+    """The struct that reads an element's length, and how often it did."""
+
+    size = 4
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def unpack_from(self, raw: bytes, at: int) -> tuple[int]:
+        self.read += 1
+        return struct.unpack_from("<I", raw, at)
+
+
+class Endless(Sequence[int]):
+    """A shape of millions of sizes, of which only the first may be looked at."""
+
+    def __len__(self) -> int:
+        return 10**7
+
+    def __getitem__(self, at: int | slice) -> int:  # type: ignore[override]  # nobody may slice it either
+        raise AssertionError(f"size {at} was looked at")
+
+
+def refused(datatype: str, shape: Sequence[int], raw: bytes) -> str:
+    """What the refusal of raw contents says."""
+    with pytest.raises(HeadraceError) as caught:
+        tensors.from_raw("x", datatype, shape, raw)
+    assert caught.value.reason is Reason.REQUEST_MALFORMED
+    return caught.value.public
 
 
 def test_every_datatype_of_the_protocol_is_known() -> None:
@@ -117,3 +153,102 @@ def test_typed_contents_that_do_not_fit(datatype: str, contents: Contents, says:
     with pytest.raises(HeadraceError, match=says) as caught:
         tensors.from_contents("x", datatype, (2,), contents)
     assert caught.value.reason is Reason.REQUEST_MALFORMED
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
+@pytest.mark.parametrize(
+    "shape", [(HUGE,) * RANK, (0, HUGE, HUGE), (0, 2**25), (1,) * 65, (-HUGE, -HUGE), (2**63 - 1,)]
+)
+def test_a_shape_that_no_array_has(datatype: str, shape: tuple[int, ...]) -> None:
+    says = refused(datatype, shape, b"")
+    assert len(says) < 1000
+    with pytest.raises(HeadraceError) as caught:
+        tensors.from_contents("x", datatype, shape, Contents())
+    assert caught.value.public == says
+
+
+def test_a_shape_of_too_many_sizes_is_not_read() -> None:
+    assert "10000000 sizes" in refused("FP32", Endless(), b"1234")
+
+
+def test_sizes_are_multiplied_until_there_are_too_many() -> None:
+    multiplied: list[int] = []
+
+    class Size(int):
+        def __rmul__(self, other: int) -> int:
+            multiplied.append(other)
+            return other * int(self)
+
+    refused("FP32", [Size(2**20)] * RANK, b"")
+    assert multiplied == [1, 2**20]
+
+
+def test_a_shape_of_many_sizes_that_numpy_takes() -> None:
+    assert tensors.from_raw("x", "FP32", (1,) * RANK, b"1234").ndim == RANK
+
+
+@pytest.mark.parametrize("datatype", sorted(tensors.DTYPES))
+def test_no_elements(datatype: str) -> None:
+    array = tensors.from_raw("x", datatype, (2, 0, 3), b"")
+    assert (array.shape, array.dtype) == ((2, 0, 3), tensors.DTYPES[datatype])
+
+
+@pytest.mark.parametrize(
+    ("count", "raw", "most"),
+    [
+        (2**20 + 1, bytes(4 * (2**20 + 1)), 0),  # more than a tensor may have
+        (1001, bytes(4 * 1000), 0),  # more than the bytes could hold
+        (0, bytes(4 * 1000), 0),
+        (1, bytes(4 * 2**20), 1),  # no further than the shape goes
+        (1000, b"\xff" * 4000, 2),  # no further than the contents go
+    ],
+)
+def test_few_lengths_are_read_for_a_refusal(monkeypatch: pytest.MonkeyPatch, count: int, raw: bytes, most: int) -> None:
+    lengths = Lengths()
+    monkeypatch.setattr(tensors, "_LENGTH", lengths)
+    assert "elements" in refused("BYTES", (count,), raw)
+    assert lengths.read <= most
+
+
+def test_as_many_strings_as_a_tensor_may_have() -> None:
+    most = 2**20
+    array = tensors.from_raw("x", "BYTES", (2, most // 2), bytes(4 * (most - 1)) + b"\x01\x00\x00\x00a")
+    assert (array[0, 0], array[-1, -1]) == (b"", b"a")
+
+
+def test_too_many_strings_in_typed_contents() -> None:
+    most = 2**20
+    with pytest.raises(HeadraceError, match=f"{most} elements are the most"):
+        tensors.from_contents("x", "BYTES", (most + 1,), Contents(bytes_contents=[b""] * (most + 1)))
+
+
+def test_typed_contents_are_converted_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensors, "_STEP", 4)
+    steps: list[object] = []
+
+    class Values(list[int]):
+        def __getitem__(self, at: object) -> object:
+            steps.append(at)
+            return super().__getitem__(at)  # type: ignore[index]  # a slice
+
+    class Stepwise:
+        int_contents = Values(range(10))
+
+        def ListFields(self) -> list[object]:  # noqa: N802 - protobuf's name
+            return []
+
+    assert tensors.from_contents("x", "INT8", (10,), Stepwise()).tolist() == list(range(10))
+    assert steps == [slice(0, 4), slice(4, 8), slice(8, 12)]
+    array = tensors.from_contents("x", "INT8", (10,), Contents(int_contents=range(10)))
+    assert array.tolist() == list(range(10))
+    with pytest.raises(HeadraceError, match="out of the range"):
+        tensors.from_contents("x", "INT8", (10,), Contents(int_contents=[0] * 9 + [128]))
+
+
+def test_what_callers_sent_is_quoted_in_part() -> None:
+    assert tensors.quoted("ä" * 200) == f"'{'ä' * 200}'"
+    assert tensors.quoted("ä" * 10**6) == f"'{'ä' * 200}...'"
+    assert tensors.shown([1, -1]) == "[1, -1]"
+    assert tensors.shown(range(16)) == str(list(range(16)))
+    assert tensors.shown(range(10**6)) == str(list(range(16)))[:-1] + ", ...]"
+    assert len(refused("F" * 10**6, (1,), b"")) < 300
