@@ -1,0 +1,31 @@
+"""Proxies: the workloads that get a sidecar. Law: a proxy's identity is its namespace and service account."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from mesh.istio.message import Message
+from mesh.istio.names import DnsLabel
+from mesh.istio.values import Labels, Text
+
+
+def _ip(value: str) -> str:
+    return str(ip_address(value))
+
+
+class Proxy(Message):
+    """One sidecar, as `proxies.yaml` describes it."""
+
+    name: Text
+    namespace: DnsLabel
+    service_account: Text = "default"
+    ip: Annotated[str, AfterValidator(_ip)]
+    labels: Labels = Field(default_factory=dict)
+    type: Literal["sidecar"] = "sidecar"
+
+    def spiffe_id(self, trust_domain: str) -> str:
+        """The workload's identity in its certificate."""
+        return f"spiffe://{trust_domain}/ns/{self.namespace}/sa/{self.service_account}"

@@ -1,0 +1,92 @@
+"""Which workloads and namespaces a resource is for. Law: a selector that Istio would refuse is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field
+
+from mesh.istio.message import Message, Mistake
+from mesh.istio.names import check_dns_label
+from mesh.istio.values import Port
+
+
+def _plain(labels: Mapping[str, str]) -> Mapping[str, str]:
+    for key, value in labels.items():
+        if not key:
+            raise ValueError("a label has no name")
+        if "*" in key + value:
+            raise ValueError(f"{key}={value}: no wildcard is possible here")
+    return labels
+
+
+SelectorLabels = Annotated[Mapping[str, str], AfterValidator(_plain)]
+
+
+class WorkloadSelector(Message):
+    """`istio.type.v1beta1.WorkloadSelector`, as the security kinds and DestinationRule write it."""
+
+    match_labels: SelectorLabels = Field(default_factory=dict)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels that a workload must have."""
+        return self.match_labels
+
+
+class LabelSelector(Message):
+    """`istio.networking.v1alpha3.WorkloadSelector`, as ServiceEntry and Sidecar write it."""
+
+    labels: SelectorLabels = Field(default_factory=dict)
+
+
+def _only_mesh(value: str) -> str:
+    if value != "mesh":
+        raise ValueError(f"not implemented: {value!r}, a gateway other than mesh")
+    return value
+
+
+OnlyMesh = Annotated[str, AfterValidator(_only_mesh)]
+"""The name of a gateway; implemented are the sidecars themselves."""
+
+
+class PortSelector(Message):
+    """A port of a service, by number."""
+
+    number: Port
+
+
+class Exported(Message):
+    """A kind that says which namespaces see it: names, `.` (its own), `*` (all; also with nothing said)."""
+
+    export_words: ClassVar[frozenset[str]] = frozenset({".", "*"})
+
+    export_to: tuple[str, ...] = ()
+
+    def seen_from(self, other: str, namespace: str) -> bool:
+        """Whether a resource of `namespace` is seen from the namespace `other`."""
+        return not self.export_to or any(
+            entry in ("*", other) or (entry == "." and namespace == other) for entry in self.export_to
+        )
+
+    def mistakes_in(self, namespace: str) -> Iterator[Mistake]:
+        """What is wrong in the exportTo of a resource in `namespace`."""
+        return _export_mistakes(namespace, self.export_to, self.export_words)
+
+
+def _export_mistakes(namespace: str, export_to: Sequence[str], words: Collection[str]) -> Iterator[Mistake]:
+    seen: set[str] = set()
+    for index, entry in enumerate(export_to):
+        key = namespace if entry == "." else entry
+        if key in seen:
+            yield ("exportTo", index), f"{entry} is there twice"
+        seen.add(key)
+        if entry not in words:
+            try:
+                check_dns_label(entry)
+            except ValueError as error:
+                yield ("exportTo", index), str(error)
+    for alone in ("*", "~"):
+        if alone in seen and len(export_to) > 1:
+            yield ("exportTo",), f"{alone} can only stand alone"

@@ -1,0 +1,164 @@
+"""The world: every resource of a mesh, by what asks for it. Law: who may see what is decided here, by Istio's rules.
+
+All orders are Istio's: the oldest resource first, then by name and namespace (`Resource.age`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from mesh.istio.authorization_policy import AuthorizationPolicy
+from mesh.istio.destination_rule import DestinationRule
+from mesh.istio.mesh_config import MeshConfig
+from mesh.istio.message import Message
+from mesh.istio.names import covers, is_wildcard, labels_match, qualified
+from mesh.istio.peer_authentication import PeerAuthentication
+from mesh.istio.proxies import Proxy
+from mesh.istio.request_authentication import RequestAuthentication
+from mesh.istio.resource import Resource
+from mesh.istio.service_entry import ServiceEntry
+from mesh.istio.sidecar import Sidecar
+from mesh.istio.virtual_service import VirtualService
+from mesh.istio.workload_entry import WorkloadEntry
+
+Kind = TypeVar("Kind", bound=Message)
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that the configuration of any proxy follows from."""
+
+    mesh: MeshConfig
+    resources: tuple[Resource[Message], ...]
+
+    def of(self, kind: type[Kind]) -> tuple[Resource[Kind], ...]:
+        """Every resource of a kind, the oldest first."""
+        found = [
+            Resource(resource.kind, resource.metadata, resource.spec, resource.position)
+            for resource in self.resources
+            if isinstance(resource.spec, kind)
+        ]
+        return tuple(sorted(found, key=lambda resource: resource.age))
+
+    @cached_property
+    def virtual_services(self) -> tuple[Resource[VirtualService], ...]:
+        """Every VirtualService."""
+        return self.of(VirtualService)
+
+    @cached_property
+    def destination_rules(self) -> tuple[Resource[DestinationRule], ...]:
+        """Every DestinationRule."""
+        return self.of(DestinationRule)
+
+    @cached_property
+    def service_entries(self) -> tuple[Resource[ServiceEntry], ...]:
+        """Every ServiceEntry."""
+        return self.of(ServiceEntry)
+
+    @cached_property
+    def workload_entries(self) -> tuple[Resource[WorkloadEntry], ...]:
+        """Every WorkloadEntry."""
+        return self.of(WorkloadEntry)
+
+    @cached_property
+    def services(self) -> Mapping[str, Resource[ServiceEntry]]:
+        """Host -> the oldest ServiceEntry that registers it."""
+        found: dict[str, Resource[ServiceEntry]] = {}
+        for entry in self.service_entries:
+            for host in entry.spec.hosts:
+                found.setdefault(host, entry)
+        return found
+
+    def workloads(self, namespace: str, labels: Mapping[str, str]) -> tuple[Resource[WorkloadEntry], ...]:
+        """The copies in a namespace with these labels."""
+        found = (entry for entry in self.workload_entries if entry.namespace == namespace)
+        return tuple(entry for entry in found if labels_match(labels, workload_labels(entry)))
+
+    def peer_authentications(self, workload: Proxy) -> tuple[Resource[PeerAuthentication], ...]:
+        """Those that hold for a workload: its namespace's, then the mesh's."""
+        return _selecting(self.of(PeerAuthentication), (workload.namespace, self.mesh.root_namespace), workload)
+
+    def authorization_policies(self, workload: Proxy) -> tuple[Resource[AuthorizationPolicy], ...]:
+        """Those that hold for a workload: the mesh's, then its namespace's."""
+        return _selecting(self.of(AuthorizationPolicy), (self.mesh.root_namespace, workload.namespace), workload)
+
+    def request_authentications(self, workload: Proxy) -> tuple[Resource[RequestAuthentication], ...]:
+        """Those that hold for a workload: its namespace's, then the mesh's."""
+        return _selecting(self.of(RequestAuthentication), (workload.namespace, self.mesh.root_namespace), workload)
+
+    def sidecar(self, workload: Proxy) -> Resource[Sidecar] | None:
+        """The one Sidecar that holds for a workload: by its labels, its namespace's, or the mesh's."""
+        sidecars = self.of(Sidecar)
+        for sidecar in sidecars:
+            selector = sidecar.spec.workload_selector
+            if sidecar.namespace == workload.namespace and selector and labels_match(selector.labels, workload.labels):
+                return sidecar
+        for namespace in (workload.namespace, self.mesh.root_namespace):
+            for sidecar in sidecars:
+                if sidecar.namespace == namespace and sidecar.spec.workload_selector is None:
+                    return sidecar
+        return None
+
+    def virtual_services_seen_from(self, namespace: str) -> tuple[Resource[VirtualService], ...]:
+        """The VirtualServices exported to a namespace."""
+        return tuple(one for one in self.virtual_services if one.spec.seen_from(namespace, one.namespace))
+
+    def service_entries_seen_from(self, namespace: str) -> tuple[Resource[ServiceEntry], ...]:
+        """The ServiceEntries exported to a namespace."""
+        return tuple(one for one in self.service_entries if one.spec.seen_from(namespace, one.namespace))
+
+    def rules_for(self, host: str, of: str, caller: Proxy) -> tuple[Resource[DestinationRule], ...]:
+        """The DestinationRules for a host of a service in namespace `of`, as a caller meets them, the oldest first.
+
+        The first of these namespaces decides that has a rule for the host, and there the most specific host: the
+        caller's own, the service's, the mesh's root. Rules with a workloadSelector hold for workloads of their own
+        namespace with those labels. Istio merges the rules that are found.
+        """
+        root = self.mesh.root_namespace
+        for namespace in (caller.namespace, of, root) if caller.namespace != root else (of, root):
+            rules = [rule for rule in self.destination_rules if rule.namespace == namespace and _reaches(rule, caller)]
+            hosts = {qualified(rule.spec.host, rule.namespace) for rule in rules}
+            best = most_specific(host, hosts)
+            if best is not None:
+                return tuple(rule for rule in rules if qualified(rule.spec.host, rule.namespace) == best)
+        return ()
+
+
+def workload_labels(entry: Resource[WorkloadEntry]) -> Mapping[str, str]:
+    """A copy's labels; those of its metadata win over those of its spec."""
+    return {**entry.spec.labels, **entry.metadata.labels}
+
+
+def most_specific(host: str, patterns: Iterable[str]) -> str | None:
+    """The pattern that covers a host most narrowly: the host itself, or the longest wildcard."""
+    return max((pattern for pattern in patterns if covers(pattern, host)), key=_narrowness, default=None)
+
+
+def _narrowness(pattern: str) -> tuple[bool, int, str]:
+    return not is_wildcard(pattern), len(pattern), pattern
+
+
+def _reaches(rule: Resource[DestinationRule], caller: Proxy) -> bool:
+    selector = rule.spec.workload_selector
+    if selector is not None:
+        return rule.namespace == caller.namespace and labels_match(selector.labels, caller.labels)
+    return rule.spec.seen_from(caller.namespace, rule.namespace)
+
+
+Selecting = TypeVar("Selecting", PeerAuthentication, AuthorizationPolicy, RequestAuthentication)
+
+
+def _selecting(
+    found: Sequence[Resource[Selecting]], namespaces: Iterable[str], workload: Proxy
+) -> tuple[Resource[Selecting], ...]:
+    """Those of the namespaces, in their order, whose selector matches the workload or is not there."""
+    return tuple(
+        one
+        for namespace in dict.fromkeys(namespaces)
+        for one in found
+        if one.namespace == namespace
+        and (one.spec.selector is None or labels_match(one.spec.selector.labels, workload.labels))
+    )

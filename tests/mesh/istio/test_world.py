@@ -1,0 +1,101 @@
+"""Who sees what, by Istio's rules."""
+
+from __future__ import annotations
+
+from mesh.istio.document import read_documents
+from mesh.istio.mesh_config import MeshConfig
+from mesh.istio.proxies import Proxy
+from mesh.istio.resource import read_resources
+from mesh.istio.world import World, workload_labels
+
+HOST = "digits.models.svc.cluster.local"
+GATEWAY = Proxy(name="gateway", namespace="infer", ip="127.0.0.1", labels={"app": "gateway"})
+WORKER = Proxy(name="worker", namespace="models", ip="127.0.0.2", labels={"app": "digits"})
+
+
+def _world(*resources: tuple[str, str, str]) -> World:
+    """(kind, NAMESPACE/NAME, spec) of each resource."""
+    texts = []
+    for kind, where, spec in resources:
+        namespace, name = where.split("/")
+        group = "security" if kind.endswith(("Authentication", "Policy")) else "networking"
+        texts.append(
+            f"apiVersion: {group}.istio.io/v1\nkind: {kind}\nspec: {spec}\n"
+            f"metadata: {{name: {name}, namespace: {namespace}}}"
+        )
+    return World(MeshConfig(), read_resources(read_documents("\n---\n".join(texts), "f.yaml")))
+
+
+def _rules(world: World, caller: Proxy = GATEWAY) -> list[str]:
+    return [rule.name for rule in world.rules_for(HOST, "models", caller)]
+
+
+def test_the_callers_rules_come_first_then_the_services_then_the_roots() -> None:
+    rules = [
+        ("DestinationRule", f"{space}/{space}", f"{{host: {HOST}}}") for space in ("infer", "models", "istio-system")
+    ]
+    assert _rules(_world(*rules)) == ["infer"]
+    assert _rules(_world(*rules[1:])) == ["models"]
+    assert _rules(_world(*rules[2:])) == ["istio-system"]
+    assert _rules(_world(("DestinationRule", "other/x", f"{{host: {HOST}}}"))) == []
+
+
+def test_rules_that_are_not_exported_or_select_others() -> None:
+    assert _rules(_world(("DestinationRule", "models/x", "{host: digits, exportTo: [.]}"))) == []
+    assert _rules(_world(("DestinationRule", "models/x", "{host: digits, exportTo: [infer]}"))) == ["x"]
+    selecting = ("DestinationRule", "infer/x", f"{{host: {HOST}, workloadSelector: {{matchLabels: {{app: gateway}}}}}}")
+    assert _rules(_world(selecting)) == ["x"]
+    assert _rules(_world(selecting), WORKER) == []
+
+
+def test_the_most_specific_host_wins() -> None:
+    wide, narrow = (
+        ("DestinationRule", "models/a", "{host: '*.local'}"),
+        ("DestinationRule", "models/b", "{host: digits}"),
+    )
+    assert _rules(_world(wide, narrow)) == ["b"]
+    assert _rules(_world(wide)) == ["a"]
+
+
+def test_policies_of_a_workload() -> None:
+    world = _world(
+        ("AuthorizationPolicy", "models/all", "{}"),
+        ("AuthorizationPolicy", "models/digits", "{selector: {matchLabels: {app: digits}}}"),
+        ("AuthorizationPolicy", "models/other", "{selector: {matchLabels: {app: other}}}"),
+        ("AuthorizationPolicy", "istio-system/mesh", "{}"),
+        ("PeerAuthentication", "models/default", "{mtls: {mode: STRICT}}"),
+        ("PeerAuthentication", "istio-system/default", "{mtls: {mode: STRICT}}"),
+    )
+    assert [policy.name for policy in world.authorization_policies(WORKER)] == ["mesh", "all", "digits"]
+    assert [policy.name for policy in world.authorization_policies(GATEWAY)] == ["mesh"]
+    assert [policy.namespace for policy in world.peer_authentications(WORKER)] == ["models", "istio-system"]
+
+
+def test_the_narrowest_sidecar() -> None:
+    egress = "egress: [{hosts: ['./*']}]"
+    mesh = ("Sidecar", "istio-system/default", f"{{{egress}}}")
+    space = ("Sidecar", "models/default", f"{{{egress}}}")
+    mine = ("Sidecar", "models/mine", f"{{workloadSelector: {{labels: {{app: digits}}}}, {egress}}}")
+    for resources, name in (
+        ((mesh, space, mine), "mine"),
+        ((mesh, space), "default"),
+        ((mesh,), "default"),
+        ((), None),
+    ):
+        sidecar = _world(*resources).sidecar(WORKER)
+        assert (sidecar.name if sidecar else None) == name
+    assert _world(space, mine).sidecar(GATEWAY) is None
+    found = _world(mesh, space).sidecar(WORKER)
+    assert found is not None
+    assert found.namespace == "models"
+    assert found.spec.egress[0].pairs("models") == (("models", "*"),)
+
+
+def test_copies_and_their_labels() -> None:
+    world = _world(
+        ("WorkloadEntry", "models/a", "{address: 10.0.0.1, labels: {app: digits}}"),
+        ("WorkloadEntry", "other/b", "{address: 10.0.0.2, labels: {app: digits}}"),
+    )
+    (copy,) = world.workloads("models", {"app": "digits"})
+    assert (copy.name, workload_labels(copy)) == ("a", {"app": "digits"})
+    assert world.workloads("models", {"app": "triton"}) == ()
