@@ -24,7 +24,7 @@ from tests.gateway import world as worlds
 from tests.gateway.certificates import Authority
 from tests.gateway.test_service import refused
 from tests.gateway.tokens import Issuer
-from tests.gateway.world import INFER, SERVICE, Worker, World, echo, running
+from tests.gateway.world import INFER, SERVICE, Worker, World, echo, hanging, running
 
 START = "import sys, os, pathlib; from gateway.settings import load; from gateway.server import run; " + (
     "sys.exit(run(load(pathlib.Path(sys.argv[1]), os.environ)))"
@@ -139,13 +139,8 @@ async def test_under_load_nobody_sees_anything_but_ok_and_unavailable(tmp_path: 
 async def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     reached = asyncio.Event()
 
-    async def wait(_message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
-        reached.set()
-        await asyncio.sleep(60)
-        return b""
-
     issuer = Issuer(scope="all")
-    async with running(Worker({INFER: wait})) as worker:
+    async with running(Worker({INFER: hanging(reached)})) as worker:
         config = written(tmp_path, issuer, worker, drain="60s")
         async with process(config) as (child, address), grpc.aio.insecure_channel(address) as channel:
             message = pb.ModelInferRequest(model_name="shared").SerializeToString()
@@ -175,13 +170,8 @@ async def test_an_outage_is_seen_in_the_log_and_does_not_fill_it(
 async def test_calls_that_outlast_the_drain_are_ended(tmp_path: Path) -> None:
     reached = asyncio.Event()
 
-    async def wait(_message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
-        reached.set()
-        await asyncio.sleep(60)
-        return b""
-
     issuer = Issuer(scope="all")
-    async with running(Worker({INFER: wait})) as worker:
+    async with running(Worker({INFER: hanging(reached)})) as worker:
         config = written(tmp_path, issuer, worker, drain="100ms")
         async with process(config) as (child, address), grpc.aio.insecure_channel(address) as channel:
             message = pb.ModelInferRequest(model_name="shared").SerializeToString()

@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from protos import grpc_service_pb2 as pb
 from tests.gateway.tokens import Issuer
-from tests.gateway.world import INFER, SERVICE, Refusal, World, echo, failing, refusal
+from tests.gateway.world import INFER, SERVICE, Refusal, World, echo, failing, hanging, refusal
 
 Code = grpc.StatusCode
 PRIVATE = "private-words-10.1.2.3:4567"
@@ -273,12 +273,7 @@ async def test_deadlines_are_bounded_by_the_model_and_passed_on(world: World) ->
 async def test_a_caller_that_leaves_takes_its_call_along(world: World) -> None:
     reached = asyncio.Event()
 
-    async def wait(_message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
-        reached.set()
-        await asyncio.sleep(60)
-        return b""
-
-    world.one.behaviour[INFER] = wait
+    world.one.behaviour[INFER] = hanging(reached)
     call = asyncio.create_task(world.infer())
     await asyncio.wait_for(reached.wait(), 5)
     call.cancel()

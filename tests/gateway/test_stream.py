@@ -8,7 +8,7 @@ import grpc.aio
 
 from protos import grpc_service_pb2 as pb
 from tests.gateway.test_service import refused
-from tests.gateway.world import STREAM, Metadata, World, echo, failing
+from tests.gateway.world import STREAM, Metadata, World, echo, failing, hanging
 
 Code = grpc.StatusCode
 
@@ -88,12 +88,7 @@ async def test_a_worker_that_fails_ends_the_stream(world: World) -> None:
 async def test_a_caller_that_leaves_cancels_upstream(world: World) -> None:
     reached = asyncio.Event()
 
-    async def wait(_message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
-        reached.set()
-        await asyncio.sleep(60)
-        return b""
-
-    world.one.behaviour[STREAM] = wait
+    world.one.behaviour[STREAM] = hanging(reached)
     call = opened(world)
     await call.write(message("digits", id="a"))
     await asyncio.wait_for(reached.wait(), 5)

@@ -44,6 +44,17 @@ def failing(status: grpc.StatusCode, words: str = "", trailers: tuple = ()) -> B
     return fail
 
 
+def hanging(reached: asyncio.Event) -> Behaviour:
+    """Says that a call has come, and does not answer it."""
+
+    async def hang(_message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
+        reached.set()
+        await asyncio.sleep(60)
+        return b""
+
+    return hang
+
+
 @dataclass
 class Worker(grpc.GenericRpcHandler):
     """Notes the bytes and metadata of every message that reaches it, and answers by `behaviour`."""
