@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 import typer
 
-from headrace.commands import config, demo, gateway, infer, token, worker
+from headrace.commands import config, demo, gateway, infer, plain, token, worker
 from headrace.failure import CommandError
 
 _INTERRUPTED: Final = 130  # what Typer returns after a Ctrl-C
@@ -23,15 +23,16 @@ _INTERRUPTED: Final = 130  # what Typer returns after a Ctrl-C
 app = typer.Typer(
     name="headrace",
     help="One authenticated gRPC door in front of every model server.",
+    cls=plain.Group,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo.demo)
-app.command()(gateway.gateway)
-app.command()(worker.worker)
-app.command()(token.token)
-app.command()(infer.infer)
+app.command(cls=plain.Command)(demo.demo)
+app.command(cls=plain.Command)(gateway.gateway)
+app.command(cls=plain.Command)(worker.worker)
+app.command(cls=plain.Command)(token.token)
+app.command(cls=plain.Command)(infer.infer)
 app.add_typer(config.app, name="config")
 
 
@@ -45,7 +46,7 @@ def _print_version(asked: bool) -> None:  # noqa: FBT001 - Typer's signature
 def _options(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", metavar="", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     except CommandError as error:
         return _fail(str(error), 1)
     except typer.TyperException as error:
-        return _fail(f"{error.format_message()} (headrace --help tells more)", error.exit_code)
+        return _fail(f"{error.format_message()} ({_path(error, arguments)} --help tells more)", error.exit_code)
     except BrokenPipeError:
         # Python flushes standard output once more at exit, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -83,6 +84,12 @@ def spared(environ: Mapping[str, str]) -> str:
     """Hosts that gRPC calls without the environment's HTTP proxy: the user's, and this machine."""
     users = environ.get("no_grpc_proxy") or environ.get("no_proxy")
     return ",".join([*([users] if users else []), "localhost", "127.0.0.1"])
+
+
+def _path(error: typer.TyperException, arguments: Sequence[str]) -> str:
+    """The command that the error is about; what a command itself raises has no context, and the command is known."""
+    context = getattr(error, "ctx", None)
+    return context.command_path if context else " ".join(["headrace", *arguments[:1]])
 
 
 def _fail(sentence: str, code: int) -> int:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-_OURS = frozenset({"gateway", "headrace", "mesh", "protos", "workers"})
+_DISTRIBUTIONS: Final[Mapping[str, str]] = {"PIL": "Pillow", "sklearn": "scikit-learn"}  # where the names differ
+_OURS = frozenset({"gateway", "headrace", "loadtest", "mesh", "protos", "workers"})
 
 
 class CommandError(Exception):
@@ -16,12 +18,13 @@ class CommandError(Exception):
 
 
 @contextlib.contextmanager
-def extra(name: str) -> Iterator[None]:
-    """While inside, an import that fails says which extra of headrace brings the package. Raises CommandError."""
+def extra(name: str, command: str) -> Iterator[None]:
+    """While inside, an import that fails says which extra brings what the command needs. Raises CommandError."""
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in _OURS:
             raise
-        raise CommandError(f"this needs the package {package}: run pip install 'headrace[{name}]'") from None
+        needed = _DISTRIBUTIONS.get(package, package)
+        raise CommandError(f"{command} needs the package {needed}: run pip install 'headrace[{name}]'") from None

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from headrace.commands import plain
 from headrace.failure import CommandError
 
-app = typer.Typer(help="Work with headrace.yaml.")
+app = typer.Typer(cls=plain.Group, help="Work with headrace.yaml.")
 
 
 @app.callback()
@@ -18,9 +19,11 @@ def _group() -> None:
     pass
 
 
-@app.command()
-def check(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE")]) -> None:
-    """Say every mistake in a configuration, with its line.
+@app.command(cls=plain.Command)
+def check(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE", help="headrace.yaml")],
+) -> None:
+    """List every mistake in a configuration, with its line.
 
     Environment variables HEADRACE_SECTION__KEY count, as they do for the gateway.
     """

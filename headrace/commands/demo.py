@@ -14,7 +14,9 @@ from headrace.failure import extra
 def demo(
     stay: Annotated[
         bool | None,
-        typer.Option("--stay/--once", help="Stay up after the tour, or end. Without either: stay on a terminal."),
+        typer.Option(
+            "--stay/--once", metavar="", help="Stay up after the tour, or end. Without either: stay on a terminal."
+        ),
     ] = None,
 ) -> int:
     """Train two models, serve them behind a gateway, call them, and show it all.
@@ -22,7 +24,7 @@ def demo(
     Everything runs on this machine, on free ports of the loopback; nothing is left behind.
     """
     console = Console()
-    with busy(console, "Loading"), extra("demo"):
+    with busy(console, "Loading"), extra("demo", "demo"):
         from headrace.demo.run import run  # noqa: PLC0415 - scikit-learn takes seconds
         from headrace.demo.show import program_name  # noqa: PLC0415 - the same
     return run(console, program_name(sys.argv[0]), stay=sys.stdout.isatty() if stay is None else stay)

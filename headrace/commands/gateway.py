@@ -14,7 +14,7 @@ from headrace.failure import CommandError
 def gateway(
     config: Annotated[Path, typer.Option("--config", "-c", exists=True, dir_okay=False, help="headrace.yaml")],
 ) -> int:
-    """Run the gateway: verify who calls, check what they may, and pass the call on.
+    """Run the gateway: verify who calls, check what they may do, and pass the call on.
 
     SIGTERM drains: health turns NOT_SERVING and running calls finish.
     """

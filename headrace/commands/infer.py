@@ -28,7 +28,7 @@ class Output(StrEnum):
 
 
 def infer(
-    model: Annotated[str, typer.Argument(help="The model's name.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")],
     image: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="A picture, light strokes on dark.")],
     version: Annotated[
         str, typer.Option(help="A version or an alias; without one the gateway's traffic decides.")
@@ -46,7 +46,7 @@ def infer(
     if address is None:
         demo = state.find(state.folder(os.environ))
         address, bearer = demo.gateway, bearer or token.ask(demo, "demo", "infer:digits", 60.0)
-    with extra("demo"):
+    with extra("demo", "infer"):
         from headrace.client import Client, Refused  # noqa: PLC0415 - tritonclient
         from headrace.pictures import read  # noqa: PLC0415 - Pillow
 
@@ -96,7 +96,10 @@ def _advice(status: str, reason: str) -> str:
     if status == "UNAUTHENTICATED":
         return "; give a good token with --token"
     if reason == "NOT_GRANTED":
-        return "; ask for a grant, or check the model's name"
+        return (
+            "; ask for a grant, or check the model's name. "
+            "headrace infer also reads the model's metadata, which takes the action inspect."
+        )
     if status == "UNAVAILABLE" and not reason:
         return "; check that it runs, and the address"
     return ""

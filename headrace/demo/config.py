@@ -16,7 +16,7 @@ CANARY_SHARE = 10  # percent of the calls that pin no version
 def gateway_yaml(issuer: str, workers: Mapping[str, str], otlp: str) -> str:
     """The gateway's configuration; `workers` gives each version the address of its worker."""
     settings: dict[str, Any] = {
-        "listen": {"address": "127.0.0.1:0", "admin": "127.0.0.1:0", "notice": "0ms", "drain": "2s"},
+        "listen": {"address": "127.0.0.1:0", "admin": "127.0.0.1:0", "notice": "50ms", "drain": "2s"},
         "issuers": [{"issuer": issuer, "audiences": [AUDIENCE], "algorithms": [ALGORITHM], "leeway": "5s"}],
         "grants": [
             {

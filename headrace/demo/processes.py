@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -56,6 +56,25 @@ class Child:
 @contextlib.asynccontextmanager
 async def running(name: str, arguments: Sequence[str], folder: Path) -> AsyncIterator[Child]:
     """`headrace ARGUMENTS` as a child while inside, its output in `folder`."""
+    async with together({name: arguments}, folder) as [child]:
+        yield child
+
+
+@contextlib.asynccontextmanager
+async def together(commands: Mapping[str, Sequence[str]], folder: Path) -> AsyncIterator[list[Child]]:
+    """Name -> arguments of children that run while inside, and are stopped all at a time."""
+    children: list[Child] = []
+    try:
+        for name, arguments in commands.items():
+            children.append(await _start(name, arguments, folder))
+        yield children
+    finally:
+        async with asyncio.TaskGroup() as group:
+            for child in children:
+                group.create_task(_stop(child.process))
+
+
+async def _start(name: str, arguments: Sequence[str], folder: Path) -> Child:
     log = folder / f"{name.replace(' ', '-')}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
@@ -70,10 +89,7 @@ async def running(name: str, arguments: Sequence[str], folder: Path) -> AsyncIte
             env=environment(os.environ),
             start_new_session=True,
         )
-    try:
-        yield Child(name, log, process)
-    finally:
-        await _stop(process)
+    return Child(name, log, process)
 
 
 async def unless_death(children: Sequence[Child], work: Coroutine[Any, Any, T]) -> T:

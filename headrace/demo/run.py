@@ -35,9 +35,16 @@ def run(console: Console, program: str, *, stay: bool) -> int:
 
 async def _interruptible(demo: Demo) -> int:
     work = asyncio.create_task(demo.run())
+
+    def stop() -> None:
+        if not work.cancelling():
+            with contextlib.suppress(OSError):  # the terminal may be gone, which SIGHUP tells
+                show.stopping(demo.console)
+        work.cancel()
+
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup asks
-            asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+            asyncio.get_running_loop().add_signal_handler(number, stop)
     try:
         await work
     except asyncio.CancelledError:
@@ -47,17 +54,17 @@ async def _interruptible(demo: Demo) -> int:
 
 
 class Demo:
-    """One run of the demo; `toured` once every step did what it says."""
+    """One run of the demo, shown on `console`; `toured` once every step did what it says."""
 
     def __init__(self, console: Console, program: str, *, stay: bool) -> None:
         self.toured = False
-        self._console = console
+        self.console = console
         self._program = program
         self._stay = stay
 
     async def run(self) -> None:
         """Set up, tour, and stay where asked to. Raises CommandError."""
-        console = self._console
+        console = self.console
         async with contextlib.AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-demo-")))  # mode 0700
             held, versions = await stage.train(console)
@@ -92,10 +99,10 @@ class Demo:
         held: Pictures,
         versions: Sequence[Trained],
     ) -> None:
-        console, token = self._console, issuer.token()
+        console, token = self.console, issuer.token()
         signature = await client.signature(MODEL, token=token)
         caller = tour.Caller(client, token, held, signature)
-        show.title(console, f"{len(held.labels)} held-out pictures through the gateway, one a call")
+        show.title(console, f"{len(held.labels)} held-out pictures through the gateway, {tour.AT_ONCE} at a time")
         with stage.progress(console, "Calling", len(held.labels) * (len(versions) + 1)) as advance:
             scores = [await caller.score(trained, advance) for trained in versions]
             reached = await caller.split(advance)

@@ -16,7 +16,7 @@ from headrace.demo.config import CANARY_SHARE
 from headrace.demo.digits import MODEL
 from headrace.demo.spans import Span
 from headrace.demo.state import State
-from headrace.demo.tour import Rejection, Score
+from headrace.demo.tour import AT_ONCE, Rejection, Score
 from headrace.demo.waterfall import Waterfall
 from protos import tracing
 
@@ -35,7 +35,9 @@ def done(console: Console, words: str, detail: str = "") -> None:
 
 def scores(console: Console, found: Sequence[Score]) -> None:
     """Accuracy by version."""
-    table = _table("version", "trained as", right=("read right", "accuracy", "run locally", "median ms"))
+    table = _table(
+        "version", "trained as", right=("read right", "accuracy", "local run", f"median ms,\n{AT_ONCE} at a time")
+    )
     for score in found:
         table.add_row(
             score.version,
@@ -57,9 +59,9 @@ def split(console: Console, reached: Mapping[str, int]) -> None:
 
 def rejections(console: Console, found: Sequence[Rejection]) -> None:
     """Who was refused, and in which words."""
-    table = _table("call", "status", "reason", "what the caller reads")
+    table = _table("call", "reason", "what the caller reads")
     for rejection in found:
-        table.add_row(rejection.case, rejection.refused.status, rejection.refused.reason, rejection.refused.text)
+        table.add_row(rejection.case, rejection.refused.reason, rejection.refused.text)
     console.print(table)
 
 
@@ -70,9 +72,16 @@ def trace(console: Console, spans: Sequence[Span]) -> None:
     console.print(Waterfall(spans))
 
 
+def stopping(console: Console) -> None:
+    """A signal came, and is heard."""
+    console.print("Stopping ...", style="dim")
+
+
 def next_steps(console: Console, state: State, program: str, *, stay: bool) -> None:
     """The commands to try; printed as they are, so that they can be copied."""
     title(console, "Try next" if stay else "Try next, beside a demo that stays up")
+    if not stay:
+        console.print("It shows these commands with its own SAMPLES, GATEWAY and ADMIN filled in.", style="dim")
     samples, gateway, admin = (state.samples, state.gateway, state.admin) if stay else ("SAMPLES", "GATEWAY", "ADMIN")
     rpc, authorization = "inference.GRPCInferenceService/ModelInfer", f'"authorization: Bearer $({program} token)"'
     for command in (

@@ -19,7 +19,7 @@ from headrace.demo.collector import Collector
 from headrace.demo.config import gateway_yaml
 from headrace.demo.digits import MODEL, Pictures, Trained
 from headrace.demo.issuer import Issuer
-from headrace.demo.processes import ADMIN, READY, Child, running
+from headrace.demo.processes import ADMIN, READY, Child, running, together
 from protos import tracing
 
 _WAIT: Final = 60.0  # seconds a process may take to come up; a loaded machine is slow, a dead child is seen at once
@@ -59,14 +59,14 @@ async def workers(
     console: Console, stack: contextlib.AsyncExitStack, folder: Path, versions: Sequence[Trained], otlp: str
 ) -> dict[str, tuple[Child, str]]:
     """A worker for each version: version -> its process and its address. Raises CommandError."""
-    children: list[Child] = []
+    commands: dict[str, list[str]] = {}
     with busy(console, "Starting the workers"):
         for trained in versions:
             models = await asyncio.to_thread(repository.write, folder / f"models-{trained.version}", trained)
-            arguments = ["worker", "--repository", str(models), "--listen", "127.0.0.1:0", "--drain", "2s"]
+            arguments = ["worker", "--repository", str(models), "--listen", "127.0.0.1:0", "--drain", "1s"]
             arguments += ["--otlp", otlp, "--service", f"worker-{trained.version}"]
-            name = f"worker of version {trained.version}"
-            children.append(await stack.enter_async_context(running(name, arguments, folder)))
+            commands[f"worker of version {trained.version}"] = arguments
+        children = await stack.enter_async_context(together(commands, folder))
         addresses = await asyncio.gather(*(child.says(READY, _WAIT) for child in children))
     for child, address in zip(children, addresses, strict=True):
         show.done(console, child.name, address)

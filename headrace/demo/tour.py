@@ -26,7 +26,7 @@ from protos import tracing
 
 CALLER_SERVICE: Final = "headrace-demo"
 NOT_GRANTED: Final = "letters"  # a model that the demo's callers have no grant for
-_AT_ONCE: Final = 4  # calls in flight
+AT_ONCE: Final = 4  # calls in flight, of one picture each
 _TRACED_AMONG: Final = 4  # calls sent at once, so that the trace shows a batch
 _SPANS_WAIT: Final = 10.0  # seconds
 _CHAIN: Final = ("client", "server", "client", "server")
@@ -72,7 +72,7 @@ class Caller:
         self._signature = signature
 
     async def score(self, trained: Trained, advance: Callable[[], None]) -> Score:
-        """Every picture, one a call, to this version; checks the answers against the model's own, here."""
+        """Every picture, in a call of its own, to this version; checks the answers against the model's own, here."""
         answers, latencies = await self._all(trained.version, advance)
         strays = {answer.version for answer in answers} - {trained.version}
         if strays:
@@ -104,7 +104,7 @@ class Caller:
 
     async def _all(self, version: str, advance: Callable[[], None]) -> tuple[list[Answer], tuple[float, ...]]:
         """The answers in the pictures' order, and what each call took, in seconds."""
-        room = asyncio.Semaphore(_AT_ONCE)
+        room = asyncio.Semaphore(AT_ONCE)
 
         async def one(at: int) -> tuple[Answer, float]:
             async with room:

@@ -19,7 +19,7 @@ _NAMED: Final[Mapping[str, str]] = {
     tracing.CALLER: "caller",
     tracing.VERSION_ASKED: "asked for",
     tracing.VERSION_SERVED: "served",
-    tracing.BATCH_SIZE: "batch of",
+    tracing.BATCH_SIZE: "batched with",
     tracing.QUEUE_TIME: "queued",
 }
 _GAP: Final = "  "
@@ -69,13 +69,21 @@ def bar(start: int, end: int, whole: int, cells: int, *, ascii_only: bool) -> st
 
 
 def notes(attributes: Mapping[str, Value]) -> str:
-    """What the span says of the call, in the order a reader asks."""
-    return ", ".join(
-        f"{word} {_value(key, attributes[key])}" for key, word in _NAMED.items() if attributes.get(key, "") != ""
-    )
+    """What the span says of the call, in the order a reader asks; every call of the demo is of one picture."""
+    said = ((word, _value(key, attributes.get(key, ""))) for key, word in _NAMED.items())
+    return ", ".join(f"{word} {value}" for word, value in said if value)
 
 
 def _value(key: str, value: Value) -> str:
     if key == tracing.QUEUE_TIME and isinstance(value, int | float):
         return f"{value * 1000:.2f} ms"
+    if key == tracing.BATCH_SIZE and isinstance(value, int):
+        return _others(value - 1)
     return str(value)
+
+
+def _others(calls: int) -> str:
+    """Empty where the call went alone."""
+    if calls < 2:
+        return "another call" if calls == 1 else ""
+    return f"{calls} other calls"

@@ -44,6 +44,30 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
         assert f" {command} " in done.stdout
 
 
+@pytest.mark.parametrize("command", [[], ["demo"], ["infer"], ["config"], ["config", "check"]])
+def test_help_shows_no_type_for_a_flag(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--help" in out
+    assert "<bool>" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["bogus"], "headrace"),
+        (["infer"], "headrace infer"),
+        (["token", "--ttl", "5"], "headrace token"),
+        (["config", "check"], "headrace config check"),
+    ],
+)
+def test_a_usage_error_names_the_commands_own_help(
+    arguments: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == 2
+    assert capsys.readouterr().err.endswith(f" ({command} --help tells more)\n")
+
+
 def test_no_command_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([]) == 0
     assert "Usage: headrace" in capsys.readouterr().out
@@ -61,9 +85,9 @@ def test_no_command_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) ->
         (["gateway"], "Missing option '--config'"),
         (["gateway", "--config", "/nowhere"], "does not exist"),
         (["worker", "--repository", "/nowhere"], "does not exist"),
-        (["worker", "--repository", "/", "--listen", "here"], "'here' is no HOST:PORT"),
+        (["worker", "--repository", "/", "--listen", "here"], "'here' is not HOST:PORT"),
         (["worker", "--repository", "/", "--drain", "long"], "'long' needs a unit"),
-        (["infer"], "Missing argument 'model'"),
+        (["infer"], "Missing argument 'MODEL'"),
         (["infer", "digits", "--image", "/nowhere"], "does not exist"),
         (["infer", "digits", "--image", __file__, "-o", "xml"], "'xml' is not one of"),
         (["demo", "--twice"], "No such option"),
@@ -143,10 +167,10 @@ def without(package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("package", ["sklearn", "skl2onnx"])
-def test_a_missing_package_is_named_with_its_extra(package: str) -> None:
+@pytest.mark.parametrize(("package", "named"), [("sklearn", "scikit-learn"), ("skl2onnx", "skl2onnx")])
+def test_a_missing_package_is_named_with_its_extra(package: str, named: str) -> None:
     done = without(package, "demo", "--once")
-    sentence = f"headrace: this needs the package {package}: run pip install 'headrace[demo]'\n"
+    sentence = f"headrace: demo needs the package {named}: run pip install 'headrace[demo]'\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
 
 

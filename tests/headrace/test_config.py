@@ -14,3 +14,4 @@ def test_the_gateway_takes_it(tmp_path: Path) -> None:
     assert loaded.catalog["digits"].weights == (("1", 90), ("2", 10))
     assert loaded.catalog["digits"].aliases == {"stable": "1", "canary": "2"}
     assert loaded.listen.address.endswith(":0")
+    assert (loaded.listen.notice, loaded.listen.drain) == (0.05, 2.0)

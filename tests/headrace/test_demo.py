@@ -136,6 +136,9 @@ def test_once_ends_after_a_tour_that_did_what_it_says(place: Place) -> None:
         "└─worker-2 server",
     ]
     assert "\x1b" not in done.stdout
+    assert re.search(
+        r"^no token +TOKEN_MISSING +send a token: authorization: Bearer TOKEN *$", done.stdout, re.MULTILINE
+    )
     assert max(len(line) for line in done.stdout.splitlines() if "grpcurl" not in line and " -m " not in line) <= 80
     place.assert_clean()
 
@@ -164,6 +167,7 @@ def test_a_demo_that_stays_serves_other_commands_until_a_child_dies(place: Place
         refused = place.headrace("infer", "letters", "--image", image)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "PERMISSION_DENIED NOT_GRANTED" in refused.stderr
+        assert "also reads the model's metadata, which takes the action inspect." in refused.stderr
         other = place.headrace("token", "--scope", "infer:letters").stdout.strip()
         refused = place.headrace("infer", "digits", "--image", image, "--token", other)
         assert "NOT_GRANTED" in refused.stderr
@@ -199,7 +203,8 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(place: Place, number: sign
     with place.demo("--once") as demo:
         until(place.processes, demo)
         demo.send_signal(number)
-        _, errors = demo.communicate(timeout=WAIT)
+        output, errors = demo.communicate(timeout=WAIT)
+        assert output.splitlines().count("Stopping ...") == 1
         assert (demo.returncode, errors) == (1, "headrace: stopped before the tour was over\n")
     place.assert_clean()
 
@@ -236,5 +241,6 @@ def test_on_a_terminal_it_stays_until_ctrl_c(place: Place) -> None:
         rest = terminal.stdout.read()
     assert terminal.returncode == 0
     assert "━".encode() in shown
+    assert b"Stopping ..." in rest
     assert b"Traceback" not in shown + rest
     place.assert_clean()

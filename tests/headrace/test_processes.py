@@ -3,19 +3,20 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
-from headrace.demo.processes import READY, Child, environment, running, unless_death
+from headrace.demo import processes
+from headrace.demo.processes import READY, Child, environment, running, together, unless_death
 from headrace.failure import CommandError
 
 
 async def child_of(code: str, folder: Path) -> Child:
     """A stand-in for a process of ours, so that how it behaves can be chosen."""
-    import sys
-
     log = folder / "child.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=output, stderr=output)
@@ -105,6 +106,37 @@ async def test_a_child_is_gone_when_its_block_ends(tmp_path: Path) -> None:
         async with running("slow", ["--version"], tmp_path) as child:
             raise ZeroDivisionError
     assert not psutil.pid_exists(child.process.pid)
+
+
+DRAINS = """import pathlib, signal, sys, time
+def told(*_):
+    pathlib.Path(sys.argv[1]).touch()
+    while not pathlib.Path(sys.argv[2]).exists():
+        time.sleep(0.01)
+    sys.exit()
+signal.signal(signal.SIGTERM, told)
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+async def test_children_together_are_stopped_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ends only once the other was told too."""
+
+    async def start(name: str, arguments: Sequence[str], folder: Path) -> Child:
+        log = folder / f"{name}.log"
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", DRAINS, *arguments, stdout=output, stderr=output
+            )
+        return Child(name, log, process)
+
+    monkeypatch.setattr(processes, "_start", start)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    async with together({"one": [a, b], "two": [b, a]}, tmp_path) as children:
+        for child in children:
+            await child.says(re.compile("(up)\n"), 30)
+    assert [child.process.returncode for child in children] == [0, 0]
 
 
 def test_settings_of_the_users_do_not_reach_a_child() -> None:

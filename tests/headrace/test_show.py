@@ -42,5 +42,6 @@ def test_a_demo_that_ends_does_not_name_what_will_be_gone() -> None:
     file = io.StringIO()
     show.next_steps(Console(file=file, width=80), STATE, "headrace", stay=False)
     assert "headrace demo --stay" in file.getvalue()
+    assert "its own SAMPLES, GATEWAY and ADMIN filled in" in file.getvalue()
     assert "127.0.0.1" not in file.getvalue()
     assert "/tmp/" not in file.getvalue()

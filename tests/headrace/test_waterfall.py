@@ -59,7 +59,7 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 def test_what_a_span_says_stands_below_it() -> None:
     lines = drawn(80)
     assert "caller demo" in lines[2]
-    assert "batch of 8" in lines[5]
+    assert "batched with 7 other calls" in lines[5]
 
 
 def test_a_span_without_its_parent_is_shown_still() -> None:
@@ -94,6 +94,13 @@ def test_a_trace_without_length_is_drawn() -> None:
     assert bar(0, 0, 0, 4, ascii_only=True) == "####"
 
 
+@pytest.mark.parametrize(
+    ("pictures", "said"), [(1, ""), (2, "batched with another call"), (3, "batched with 2 other calls")]
+)
+def test_a_batch_is_told_by_who_else_is_in_it(pictures: int, said: str) -> None:
+    assert notes({tracing.BATCH_SIZE: pictures}) == said
+
+
 def test_notes_are_in_a_readers_order_and_units() -> None:
     said = notes(
         {
@@ -105,4 +112,4 @@ def test_notes_are_in_a_readers_order_and_units() -> None:
             "other": 1,
         }
     )
-    assert said == "asked for canary, served 2, batch of 4, queued 1.23 ms"
+    assert said == "asked for canary, served 2, batched with 3 other calls, queued 1.23 ms"
