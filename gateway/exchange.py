@@ -76,14 +76,21 @@ class Exchange:
 
     async def read(self) -> bytes:
         """The one message of a unary RPC. Raises HeadraceError: REQUEST_MALFORMED where there is none, DEADLINE."""
-        try:
-            async with asyncio.timeout(_READ_WITHIN):
-                message = await self.next()
-        except TimeoutError:
-            raise out_of_time("the message did not come") from None
+        remaining = self._context.time_remaining()
+        if remaining is not None and remaining <= _READ_WITHIN:  # then gRPC ends the call in time
+            message = await self.next()
+        else:
+            message = await self._next_in_time()
         if message is None:
             raise malformed("the call brings no message")
         return message
+
+    async def _next_in_time(self) -> bytes | None:
+        try:
+            async with asyncio.timeout(_READ_WITHIN):
+                return await self.next()
+        except TimeoutError:
+            raise out_of_time("the message did not come") from None
 
     async def next(self) -> bytes | None:
         """The next message of the caller's, or None when it has sent its last."""

@@ -7,6 +7,7 @@ hop-by-hop keys, what steers proxies and their traces, and, unless the model ask
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from gateway.authorize import Permit
@@ -75,6 +76,7 @@ def _sound(key: str, value: str | bytes) -> str | bytes:
     return value
 
 
+@lru_cache(maxsize=1024)
 def _passes(key: str, *, token: bool) -> bool:
     plain = key.lower().replace("_", "-").replace(".", "-").removesuffix("-bin")
     if plain == "authorization":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Protocol
 
 from pydantic import AfterValidator, Field
 
@@ -55,6 +55,18 @@ class PortSelector(Message):
     """A port of a service, by number."""
 
     number: Port
+
+
+class Workload(Protocol):
+    """What selects a workload: a proxy, or a copy of a service."""
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
 
 
 class Exported(Message):

@@ -19,6 +19,7 @@ from mesh.istio.peer_authentication import PeerAuthentication
 from mesh.istio.proxies import Proxy
 from mesh.istio.request_authentication import RequestAuthentication
 from mesh.istio.resource import Resource
+from mesh.istio.selector import Workload
 from mesh.istio.service_entry import ServiceEntry
 from mesh.istio.sidecar import Sidecar
 from mesh.istio.virtual_service import VirtualService
@@ -27,9 +28,12 @@ from mesh.istio.workload_entry import WorkloadEntry
 Kind = TypeVar("Kind", bound=Message)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
-    """Everything that the configuration of any proxy follows from."""
+    """Everything that the configuration of any proxy follows from.
+
+    Worlds are told apart by identity, so that what follows from one for every proxy is found once and kept.
+    """
 
     mesh: MeshConfig
     resources: tuple[Resource[Message], ...]
@@ -64,6 +68,11 @@ class World:
         return self.of(WorkloadEntry)
 
     @cached_property
+    def every_peer_authentication(self) -> tuple[Resource[PeerAuthentication], ...]:
+        """Every PeerAuthentication."""
+        return self.of(PeerAuthentication)
+
+    @cached_property
     def services(self) -> Mapping[str, Resource[ServiceEntry]]:
         """Host -> the oldest ServiceEntry that registers it."""
         found: dict[str, Resource[ServiceEntry]] = {}
@@ -77,9 +86,9 @@ class World:
         found = (entry for entry in self.workload_entries if entry.namespace == namespace)
         return tuple(entry for entry in found if labels_match(labels, workload_labels(entry)))
 
-    def peer_authentications(self, workload: Proxy) -> tuple[Resource[PeerAuthentication], ...]:
+    def peer_authentications(self, workload: Workload) -> tuple[Resource[PeerAuthentication], ...]:
         """Those that hold for a workload: its namespace's, then the mesh's."""
-        return _selecting(self.of(PeerAuthentication), (workload.namespace, self.mesh.root_namespace), workload)
+        return _selecting(self.every_peer_authentication, (workload.namespace, self.mesh.root_namespace), workload)
 
     def authorization_policies(self, workload: Proxy) -> tuple[Resource[AuthorizationPolicy], ...]:
         """Those that hold for a workload: the mesh's, then its namespace's."""
@@ -152,7 +161,7 @@ Selecting = TypeVar("Selecting", PeerAuthentication, AuthorizationPolicy, Reques
 
 
 def _selecting(
-    found: Sequence[Resource[Selecting]], namespaces: Iterable[str], workload: Proxy
+    found: Sequence[Resource[Selecting]], namespaces: Iterable[str], workload: Workload
 ) -> tuple[Resource[Selecting], ...]:
     """Those of the namespaces, in their order, whose selector matches the workload or is not there."""
     return tuple(

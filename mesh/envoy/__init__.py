@@ -1,0 +1,1 @@
+"""Istio's resources compiled for Envoy, as Istio's own control plane does it."""

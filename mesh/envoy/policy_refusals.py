@@ -1,0 +1,61 @@
+"""Policies of DestinationRules that Istio accepts and Envoy does not. Law: refused by name, before an Envoy sees them.
+
+Bounds are those that Envoy 1.40 checks (the `validate` rules of its protos); a duration is never negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mesh.envoy.proto import refusal
+from mesh.istio.destination_rule import DestinationRule, RetryBudget, TrafficPolicy
+from mesh.istio.document import RefusedError
+from mesh.istio.load_balancer import LoadBalancerSettings
+from mesh.istio.message import Mistake, Place
+from mesh.istio.world import World
+
+_RING_LIMIT = 8388608
+
+
+def refuse_policies(world: World) -> None:
+    """Raises RefusedError with every such place."""
+    found = [refusal(one, where, what) for one in world.destination_rules for where, what in _in_rule(one.spec)]
+    if found:
+        raise RefusedError([mistake for one in found for mistake in one.mistakes])
+
+
+def _in_rule(rule: DestinationRule) -> Iterator[Mistake]:
+    policies: list[tuple[Place, TrafficPolicy | None]] = [(("trafficPolicy",), rule.traffic_policy)]
+    policies += [(("subsets", index, "trafficPolicy"), one.traffic_policy) for index, one in enumerate(rule.subsets)]
+    for place, policy in policies:
+        for where, what in _in_policy(policy) if policy else ():
+            yield (*place, *where), what
+
+
+def _in_policy(policy: TrafficPolicy) -> Iterator[Mistake]:
+    for field, what in _in_budget(policy.retry_budget) if policy.retry_budget else ():
+        yield ("retryBudget", field), what
+    balancers: list[tuple[Place, LoadBalancerSettings | None]] = [((), policy.load_balancer)]
+    balancers += [(("portLevelSettings", i), one.load_balancer) for i, one in enumerate(policy.port_level_settings)]
+    for place, balancer in balancers:
+        for where, what in _in_balancer(balancer) if balancer else ():
+            yield (*place, "loadBalancer", *where), what
+
+
+def _in_budget(budget: RetryBudget) -> Iterator[tuple[str, str]]:
+    if budget.percent is not None and not 0 <= budget.percent <= 100:
+        yield "percent", f"{budget.percent:g} is not in 0..100"
+    if budget.budget_interval is not None and budget.budget_interval.nanoseconds < 0:
+        yield "budgetInterval", "must not be negative"
+
+
+def _in_balancer(balancer: LoadBalancerSettings) -> Iterator[Mistake]:
+    if balancer.warmup_duration_secs is not None and balancer.warmup_duration_secs.nanoseconds < 0:
+        yield ("warmupDurationSecs",), "must not be negative"
+    hashing = balancer.consistent_hash
+    if hashing is None:
+        return
+    ring = hashing.ring_hash.minimum_ring_size if hashing.ring_hash else 0
+    for where, size in ((("minimumRingSize",), hashing.minimum_ring_size), (("ringHash", "minimumRingSize"), ring)):
+        if size > _RING_LIMIT:
+            yield ("consistentHash", *where), f"{size} is more than {_RING_LIMIT}"
