@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 import typer
 
-from headrace.commands import config, demo, gateway, infer, plain, token, worker
+from headrace.commands import config, demo, gateway, infer, mesh, plain, token, worker
 from headrace.failure import CommandError
 
 _INTERRUPTED: Final = 130  # what Typer returns after a Ctrl-C
@@ -33,6 +33,7 @@ app.command(cls=plain.Command)(gateway.gateway)
 app.command(cls=plain.Command)(worker.worker)
 app.command(cls=plain.Command)(token.token)
 app.command(cls=plain.Command)(infer.infer)
+app.add_typer(mesh.app, name="mesh")
 app.add_typer(config.app, name="config")
 
 

@@ -39,7 +39,7 @@ def _grpc_status(value: str) -> str:
 
 
 class Delay(Message):
-    """A wait before a call is forwarded; `percentage` wins over the older `percent`; with neither it is all."""
+    """A wait before a call is forwarded; `percentage` wins over the older `percent`; with neither it hits none."""
 
     percentage: FaultPercent | None = None
     percent: PercentInt = 0
@@ -48,7 +48,7 @@ class Delay(Message):
 
 
 class Abort(Message):
-    """An answer instead of forwarding; without a percentage, for all calls."""
+    """An answer instead of forwarding; without a percentage it hits no call, as in Envoy."""
 
     oneofs = (("http_status", "grpc_status", "http2_error"),)
 

@@ -14,7 +14,7 @@ from mesh.istio.authorization_policy import AuthorizationPolicy
 from mesh.istio.destination_rule import DestinationRule
 from mesh.istio.mesh_config import MeshConfig
 from mesh.istio.message import Message
-from mesh.istio.names import covers, is_wildcard, labels_match, qualified
+from mesh.istio.names import covers, is_wildcard, labels_match
 from mesh.istio.peer_authentication import PeerAuthentication
 from mesh.istio.proxies import Proxy
 from mesh.istio.request_authentication import RequestAuthentication
@@ -111,30 +111,6 @@ class World:
                     return sidecar
         return None
 
-    def virtual_services_seen_from(self, namespace: str) -> tuple[Resource[VirtualService], ...]:
-        """The VirtualServices exported to a namespace."""
-        return tuple(one for one in self.virtual_services if one.spec.seen_from(namespace, one.namespace))
-
-    def service_entries_seen_from(self, namespace: str) -> tuple[Resource[ServiceEntry], ...]:
-        """The ServiceEntries exported to a namespace."""
-        return tuple(one for one in self.service_entries if one.spec.seen_from(namespace, one.namespace))
-
-    def rules_for(self, host: str, of: str, caller: Proxy) -> tuple[Resource[DestinationRule], ...]:
-        """The DestinationRules for a host of a service in namespace `of`, as a caller meets them, the oldest first.
-
-        The first of these namespaces decides that has a rule for the host, and there the most specific host: the
-        caller's own, the service's, the mesh's root. Rules with a workloadSelector hold for workloads of their own
-        namespace with those labels. Istio merges the rules that are found.
-        """
-        root = self.mesh.root_namespace
-        for namespace in (caller.namespace, of, root) if caller.namespace != root else (of, root):
-            rules = [rule for rule in self.destination_rules if rule.namespace == namespace and _reaches(rule, caller)]
-            hosts = {qualified(rule.spec.host, rule.namespace) for rule in rules}
-            best = most_specific(host, hosts)
-            if best is not None:
-                return tuple(rule for rule in rules if qualified(rule.spec.host, rule.namespace) == best)
-        return ()
-
 
 def workload_labels(entry: Resource[WorkloadEntry]) -> Mapping[str, str]:
     """A copy's labels; those of its metadata win over those of its spec."""
@@ -148,13 +124,6 @@ def most_specific(host: str, patterns: Iterable[str]) -> str | None:
 
 def _narrowness(pattern: str) -> tuple[bool, int, str]:
     return not is_wildcard(pattern), len(pattern), pattern
-
-
-def _reaches(rule: Resource[DestinationRule], caller: Proxy) -> bool:
-    selector = rule.spec.workload_selector
-    if selector is not None:
-        return rule.namespace == caller.namespace and labels_match(selector.labels, caller.labels)
-    return rule.spec.seen_from(caller.namespace, rule.namespace)
 
 
 Selecting = TypeVar("Selecting", PeerAuthentication, AuthorizationPolicy, RequestAuthentication)

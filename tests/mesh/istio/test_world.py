@@ -8,7 +8,6 @@ from mesh.istio.proxies import Proxy
 from mesh.istio.resource import read_resources
 from mesh.istio.world import World, workload_labels
 
-HOST = "digits.models.svc.cluster.local"
 GATEWAY = Proxy(name="gateway", namespace="infer", ip="127.0.0.1", labels={"app": "gateway"})
 WORKER = Proxy(name="worker", namespace="models", ip="127.0.0.2", labels={"app": "digits"})
 
@@ -24,37 +23,6 @@ def _world(*resources: tuple[str, str, str]) -> World:
             f"metadata: {{name: {name}, namespace: {namespace}}}"
         )
     return World(MeshConfig(), read_resources(read_documents("\n---\n".join(texts), "f.yaml")))
-
-
-def _rules(world: World, caller: Proxy = GATEWAY) -> list[str]:
-    return [rule.name for rule in world.rules_for(HOST, "models", caller)]
-
-
-def test_the_callers_rules_come_first_then_the_services_then_the_roots() -> None:
-    rules = [
-        ("DestinationRule", f"{space}/{space}", f"{{host: {HOST}}}") for space in ("infer", "models", "istio-system")
-    ]
-    assert _rules(_world(*rules)) == ["infer"]
-    assert _rules(_world(*rules[1:])) == ["models"]
-    assert _rules(_world(*rules[2:])) == ["istio-system"]
-    assert _rules(_world(("DestinationRule", "other/x", f"{{host: {HOST}}}"))) == []
-
-
-def test_rules_that_are_not_exported_or_select_others() -> None:
-    assert _rules(_world(("DestinationRule", "models/x", "{host: digits, exportTo: [.]}"))) == []
-    assert _rules(_world(("DestinationRule", "models/x", "{host: digits, exportTo: [infer]}"))) == ["x"]
-    selecting = ("DestinationRule", "infer/x", f"{{host: {HOST}, workloadSelector: {{matchLabels: {{app: gateway}}}}}}")
-    assert _rules(_world(selecting)) == ["x"]
-    assert _rules(_world(selecting), WORKER) == []
-
-
-def test_the_most_specific_host_wins() -> None:
-    wide, narrow = (
-        ("DestinationRule", "models/a", "{host: '*.local'}"),
-        ("DestinationRule", "models/b", "{host: digits}"),
-    )
-    assert _rules(_world(wide, narrow)) == ["b"]
-    assert _rules(_world(wide)) == ["a"]
 
 
 def test_policies_of_a_workload() -> None:
