@@ -109,6 +109,7 @@ class Service(grpc.GenericRpcHandler):
         }
         self._readiness = readiness
         self._refusals = refusals
+        self._catalog = steps.catalog
         self._tracer = tracer
         self._clock = clock
         self._handlers = {path: self._handler(rpc, ways[rpc.way]) for path, rpc in RPCS.items()}
@@ -139,7 +140,8 @@ class Service(grpc.GenericRpcHandler):
             if exchange.left:  # writing to who has gone fails
                 exchange.end(grpc.StatusCode.CANCELLED)
                 return None
-            error = self._refusals.told(exception, exchange.request_id, exchange.model)
+            model = exchange.model if exchange.model in self._catalog else ""  # a caller may name anything
+            error = self._refusals.told(exception, exchange.request_id, model)
             exchange.end(error.status, error)
             await refuse(context, error, exchange.request_id)
         else:

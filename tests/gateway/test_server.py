@@ -158,11 +158,12 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
 async def test_an_outage_is_seen_in_the_log_and_does_not_fill_it(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for _ in range(30):
+    for number in range(30):
         await refused(world.infer("dead"))
         await refused(world.infer(metadata=[]))
+        await refused(world.infer(f"no-such-model-{number}"))
     lines = [record.getMessage() for record in caplog.records if record.name == "headrace.gateway"]
-    assert [line.split(":")[0] for line in lines] == ["refused for dead", "refused"]
+    assert [line.split(":")[0] for line in lines] == ["refused for dead", "refused", "refused"]
     assert "MODEL_NOT_READY" in lines[0]
     assert "onnect" in lines[0]  # why: what gRPC says of the connection, for us alone
 
