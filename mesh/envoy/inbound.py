@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mesh.envoy import filter_chains, http_filters, mtls, proto, rbac, tcp
+from mesh.envoy import copies, filter_chains, http_filters, mtls, proto, rbac, tcp
 from mesh.envoy.filter_chains import Match
 from mesh.envoy.inspectors import ANY_PORT, ORIGINAL_DESTINATION, inspectors
 from mesh.envoy.proto import Json, message, refusal
-from mesh.envoy.visible import Service, every_service
+from mesh.envoy.visible import Service
 from mesh.istio.proxies import Proxy
-from mesh.istio.resource import Resource
-from mesh.istio.service_entry import ServiceEntry, ServicePort
-from mesh.istio.workload_entry import WorkloadEntry
+from mesh.istio.service_entry import ServicePort
 from mesh.istio.world import World
 
 
@@ -35,15 +33,11 @@ def targets(world: World, workload: Proxy) -> tuple[Target, ...]:
     RefusedError: a port is one of the sidecar's own.
     """
     found: dict[int, Target] = {}
-    for service in every_service(world):
-        if service.namespace != workload.namespace:
-            continue
-        for copy in _copies(world, service.entry, workload.ip):
-            for index, port in enumerate(service.entry.spec.ports):
-                number = copy.ports.get(port.name, port.target_port or port.number)
-                if number in (tcp.OUTBOUND_PORT, tcp.INBOUND_PORT):
-                    raise refusal(service.entry, ("ports", index), f"not implemented: {number}, the sidecar's own port")
-                found.setdefault(number, Target(number, service, port))
+    for service, port, copy in copies.targets(world, workload.ip, workload.namespace):
+        if copy.port in (tcp.OUTBOUND_PORT, tcp.INBOUND_PORT):
+            place = ("ports", service.entry.spec.ports.index(port))
+            raise refusal(service.entry, place, f"not implemented: {copy.port}, the sidecar's own port")
+        found.setdefault(copy.port, Target(copy.port, service, port))
     return tuple(found[number] for number in sorted(found))
 
 
@@ -73,14 +67,6 @@ def workload_listeners(world: World, workload: Proxy) -> list[Json]:
         filters = inspectors({ANY_PORT: matches})
         listeners.append(_listener(f"inbound|{target.number}", address, chains, filters))
     return listeners
-
-
-def _copies(world: World, entry: Resource[ServiceEntry], ip: str) -> list[WorkloadEntry]:
-    """A service's copies at an address."""
-    selector = entry.spec.workload_selector
-    if selector is None:
-        return [copy for copy in entry.spec.endpoints if copy.address == ip]
-    return [copy.spec for copy in world.workloads(entry.namespace, selector.labels) if copy.spec.address == ip]
 
 
 def _listener(name: str, address: Json, chains: list[Json], filters: list[Json]) -> Json:
