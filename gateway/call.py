@@ -17,7 +17,7 @@ from protos.errors import HeadraceError, Reason
 _INPUTS, _OUTPUTS = 5, 6  # ModelInferRequest
 _PARAMETERS = {_INPUTS: 4, _OUTPUTS: 2}  # InferInputTensor.parameters, InferRequestedOutputTensor.parameters
 _SHARED_MEMORY = b"shared_memory_"
-_LONGEST = 1024  # bytes of a name, a version or an id: a caller's word is hashed, quoted and logged
+LONGEST = 1024  # bytes of a name, a version or an id: a caller's word is hashed, quoted and logged
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,8 @@ def _read(rpc: Rpc, body: bytes) -> Call:
 def _string(body: bytes, number: int, wire_type: int, value: int, end: int) -> str:
     if wire_type != LENGTH:
         raise Malformed(f"field {number} is no string")
-    if end - value > _LONGEST:
-        raise Malformed(f"field {number} is longer than {_LONGEST} bytes")
+    if end - value > LONGEST:
+        raise Malformed(f"field {number} is longer than {LONGEST} bytes")
     try:
         return body[value:end].decode()
     except UnicodeDecodeError:

@@ -77,9 +77,12 @@ class KeySource:
     async def _keep_fresh(self) -> None:
         retry = _FIRST_RETRY
         while True:
-            fetched = await self._fetch_once()
-            retry = _FIRST_RETRY if fetched else min(retry * 2, self._interval)
-            await asyncio.sleep(self._interval if fetched else retry / 2)
+            if await self._fetch_once():
+                retry = _FIRST_RETRY
+                await asyncio.sleep(self._interval)
+            else:
+                await asyncio.sleep(retry)
+                retry = min(retry * 2, self._interval)
 
     async def _fetch_once(self) -> bool:
         """Whether the fetch that serves all who wait brought keys."""

@@ -18,6 +18,7 @@ import grpc.aio
 
 from gateway.answer import worker_error
 from gateway.authorize import Permit
+from gateway.call import LONGEST
 from gateway.choose import Route
 from gateway.exchange import Exchange
 from gateway.headers import to_worker
@@ -31,7 +32,6 @@ Call = grpc.aio.StreamStreamCall[Any, Any]  # messages are bytes; gRPC's types c
 _REAL_STATUS: Final = "triton_grpc_error"
 _PATIENCE: Final = 100  # messages in a row that are refused before the stream is
 _ID: Final = 3  # in ModelInferRequest and in ModelInferResponse
-_LONGEST_ID: Final = 1024  # bytes, as in `gateway.call`
 _ERROR_MESSAGE, _INFER_RESPONSE = 1, 2  # ModelStreamInferResponse
 
 
@@ -127,7 +127,7 @@ def in_band(error: HeadraceError, message: bytes) -> bytes:
     answer = string_field(_ERROR_MESSAGE, text)
     with contextlib.suppress(Malformed):
         for number, wire_type, _, value, end in fields(message):
-            if number == _ID and wire_type == LENGTH and end - value <= _LONGEST_ID:
+            if number == _ID and wire_type == LENGTH and end - value <= LONGEST:
                 echo = bytes_field(_ID, message[value:end])
                 return answer + bytes_field(_INFER_RESPONSE, echo)
     return answer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from onnx import TensorProto, helper
 from gateway.server import serving
 from gateway.settings import load
 from tests.gateway.tokens import Issuer
+from tests.gateway.world import in_front_of
 from workers.server import Options
 from workers.server import serving as worker_serving
 
@@ -50,17 +50,7 @@ async def door(folder: Path) -> AsyncIterator[Door]:
     model.parent.mkdir(parents=True)
     model.write_bytes(classifier())
     issuer = Issuer()
-    (folder / "jwks.json").write_bytes(issuer.jwks())
     async with worker_serving(Options(folder / "models", "127.0.0.1:0")) as worker:
-        config = {
-            "listen": {"address": "127.0.0.1:0", "admin": None, "notice": "1ms"},
-            "issuers": [
-                {"issuer": issuer.name, "audiences": ["headrace"], "jwks": "file:jwks.json", "algorithms": ["ES256"]}
-            ],
-            "grants": [{"to": {"issuer": issuer.name}, "models": ["digits"], "actions": ["infer", "inspect"]}],
-            "models": [{"name": "digits", "host": "digits.svc:8001", "versions": {"1": {"version": "v1"}}}],
-            "upstream": {"endpoints": {"digits": {"1": worker}}},
-        }
-        (folder / "headrace.yaml").write_text(json.dumps(config))
-        async with serving(load(folder / "headrace.yaml", {})) as addresses:
+        config = in_front_of(worker, folder, issuer, "digits")
+        async with serving(load(config, {})) as addresses:
             yield Door(addresses.grpc, issuer.token())

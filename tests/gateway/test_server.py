@@ -58,6 +58,22 @@ def written(folder: Path, issuer: Issuer, worker: Worker, **listen: object) -> P
     return path
 
 
+@contextlib.asynccontextmanager
+async def held_up(
+    folder: Path, drain: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.Future[bytes], Worker]]:
+    """A gateway's process, a call that its worker does not answer, and the worker."""
+    reached, issuer = asyncio.Event(), Issuer(scope="all")
+    async with running(Worker({INFER: hanging(reached)})) as worker:
+        config = written(folder, issuer, worker, drain=drain)
+        async with process(config) as (child, address), grpc.aio.insecure_channel(address) as channel:
+            message = pb.ModelInferRequest(model_name="shared").SerializeToString()
+            token = [("authorization", f"Bearer {issuer.token()}")]
+            call = asyncio.ensure_future(channel.unary_unary(INFER)(message, metadata=token))
+            await asyncio.wait_for(reached.wait(), 10)
+            yield child, call, worker
+
+
 async def test_sigterm_lets_running_calls_finish_and_sends_new_ones_elsewhere(tmp_path: Path) -> None:
     issuer, gate, reached = Issuer(scope="all"), asyncio.Event(), asyncio.Event()
 
@@ -137,22 +153,13 @@ async def test_under_load_nobody_sees_anything_but_ok_and_unavailable(tmp_path: 
 
 
 async def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
-    reached = asyncio.Event()
-
-    issuer = Issuer(scope="all")
-    async with running(Worker({INFER: hanging(reached)})) as worker:
-        config = written(tmp_path, issuer, worker, drain="60s")
-        async with process(config) as (child, address), grpc.aio.insecure_channel(address) as channel:
-            message = pb.ModelInferRequest(model_name="shared").SerializeToString()
-            token = [("authorization", f"Bearer {issuer.token()}")]
-            call = asyncio.ensure_future(channel.unary_unary(INFER)(message, metadata=token))
-            await asyncio.wait_for(reached.wait(), 10)
-            child.send_signal(signal.SIGTERM)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(child.wait()), 1)
-            child.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(child.wait(), 10) == 0
-            await refused(call)
+    async with held_up(tmp_path, drain="60s") as (child, call, _):
+        child.send_signal(signal.SIGTERM)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(child.wait()), 1)
+        child.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(child.wait(), 10) == 0
+        await refused(call)
 
 
 async def test_an_outage_is_seen_in_the_log_and_does_not_fill_it(
@@ -169,20 +176,11 @@ async def test_an_outage_is_seen_in_the_log_and_does_not_fill_it(
 
 
 async def test_calls_that_outlast_the_drain_are_ended(tmp_path: Path) -> None:
-    reached = asyncio.Event()
-
-    issuer = Issuer(scope="all")
-    async with running(Worker({INFER: hanging(reached)})) as worker:
-        config = written(tmp_path, issuer, worker, drain="100ms")
-        async with process(config) as (child, address), grpc.aio.insecure_channel(address) as channel:
-            message = pb.ModelInferRequest(model_name="shared").SerializeToString()
-            token = [("authorization", f"Bearer {issuer.token()}")]
-            call = asyncio.ensure_future(channel.unary_unary(INFER)(message, metadata=token))
-            await asyncio.wait_for(reached.wait(), 10)
-            child.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(child.wait(), 10) == 0
-            await refused(call)
-            await asyncio.wait_for(worker.cancelled.wait(), 5)
+    async with held_up(tmp_path, drain="100ms") as (child, call, worker):
+        child.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(child.wait(), 10) == 0
+        await refused(call)
+        await asyncio.wait_for(worker.cancelled.wait(), 5)
 
 
 async def test_a_port_that_is_taken_is_one_clear_sentence(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -18,7 +17,7 @@ from gateway.settings import load
 from protos import grpc_service_pb2 as pb
 from tests.gateway.test_service import refused
 from tests.gateway.tokens import Issuer
-from tests.gateway.world import INFER, STREAM, World
+from tests.gateway.world import INFER, STREAM, World, in_front_of
 from tests.workers import zoo
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
@@ -28,7 +27,6 @@ async def test_a_worker_that_hangs_does_not_hold_a_stream_for_ever(tmp_path: Pat
     """Keepalive: nobody else would notice that the other end has gone silent."""
     zoo.add(tmp_path / "models")
     issuer = Issuer()
-    (tmp_path / "jwks.json").write_bytes(issuer.jwks())
     worker = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "headrace", "worker", "--repository", tmp_path / "models", "--listen", "127.0.0.1:0",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
@@ -36,18 +34,9 @@ async def test_a_worker_that_hangs_does_not_hold_a_stream_for_ever(tmp_path: Pat
     try:
         assert worker.stdout is not None
         address = (await asyncio.wait_for(worker.stdout.readline(), 30)).decode().split()[-1]
-        config = {
-            "listen": {"address": "127.0.0.1:0", "admin": None, "notice": "1ms"},
-            "issuers": [
-                {"issuer": issuer.name, "audiences": ["headrace"], "jwks": "file:jwks.json", "algorithms": ["ES256"]}
-            ],
-            "grants": [{"to": {"issuer": issuer.name}, "models": ["add"], "actions": ["infer"]}],
-            "models": [{"name": "add", "host": "w.svc:8001", "versions": {"1": {"v": "1"}}}],
-            "upstream": {"endpoints": {"add": {"1": address}}},
-        }
-        (tmp_path / "headrace.yaml").write_text(json.dumps(config))
+        config = in_front_of(address, tmp_path, issuer, "add")
         async with (
-            serving(load(tmp_path / "headrace.yaml", {})) as addresses,
+            serving(load(config, {})) as addresses,
             grpc.aio.insecure_channel(addresses.grpc) as channel,
         ):
             stream = channel.stream_stream(STREAM)(metadata=[("authorization", f"Bearer {issuer.token()}")])

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -75,25 +74,13 @@ async def test_one_trace_from_the_caller_to_the_worker(tmp_path: Path) -> None:
     repository.mkdir()
     zoo.add(repository)
     issuer = Issuer()
-    (tmp_path / "jwks.json").write_bytes(issuer.jwks())
     async with sink() as traces, worker_serving(Options(repository, "127.0.0.1:0", traces.url)) as worker:
-        config = {
-            "listen": {"address": "127.0.0.1:0", "admin": None, "notice": "1ms"},
-            "issuers": [
-                {"issuer": issuer.name, "audiences": ["headrace"], "jwks": "file:jwks.json", "algorithms": ["ES256"]}
-            ],
-            "grants": [{"to": {"issuer": issuer.name}, "models": ["add"], "actions": ["infer"]}],
-            "models": [
-                {"name": "add", "host": "w.svc:8001", "versions": {"1": {"v": "1"}}, "aliases": {"stable": "1"}}
-            ],
-            "upstream": {"endpoints": {"add": {"1": worker}}},
-            "telemetry": {"otlp": traces.url, "sample": 0},  # the caller's sampled flag decides
-        }
-        (tmp_path / "headrace.yaml").write_text(json.dumps(config))
+        telemetry = {"otlp": traces.url, "sample": 0}  # the caller's sampled flag decides
+        config = worlds.in_front_of(worker, tmp_path, issuer, "add", telemetry=telemetry)
         ones = np.ones((1, 2), np.float32)
         message = request("add", "stable", "caller-id", a=ones, b=ones).SerializeToString()
         async with (
-            serving(load(tmp_path / "headrace.yaml", {})) as addresses,
+            serving(load(config, {})) as addresses,
             grpc.aio.insecure_channel(addresses.grpc) as channel,
         ):
             token = ("authorization", f"Bearer {issuer.token(sub='ada')}")

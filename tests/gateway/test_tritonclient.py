@@ -1,7 +1,6 @@
 """tritonclient, unmodified, sync and aio, through the gateway to a real worker with real models."""
 
 import asyncio
-import json
 import queue
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 from gateway.server import serving
 from gateway.settings import load
 from tests.gateway.tokens import Issuer
+from tests.gateway.world import in_front_of
 from tests.workers import zoo
 from workers.server import Options
 from workers.server import serving as worker_serving
@@ -38,21 +38,10 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
         zoo.identity(repository, datatype)
     zoo.add(repository)
     issuer = Issuer(scope="all")
-    (tmp_path / "jwks.json").write_bytes(issuer.jwks())
     names = [*(datatype.lower() for datatype in DATATYPES), "add"]
     async with worker_serving(Options(repository, "127.0.0.1:0")) as worker:
-        config = {
-            "listen": {"address": "127.0.0.1:0", "admin": None, "notice": "1ms"},
-            "issuers": [
-                {"issuer": issuer.name, "audiences": ["headrace"], "jwks": "file:jwks.json", "algorithms": ["ES256"]}
-            ],
-            "grants": [{"to": {"issuer": issuer.name}, "models": ["*"], "actions": ["infer", "inspect", "manage"]}],
-            "models": [{"name": name, "host": "w.svc:8001", "versions": {"1": {"version": "v1"}}} for name in names],
-            "upstream": {"endpoints": {name: {"1": worker} for name in names}},
-        }
-        path = tmp_path / "headrace.yaml"
-        path.write_text(json.dumps(config))
-        async with serving(load(path, {})) as addresses:
+        config = in_front_of(worker, tmp_path, issuer, *names)
+        async with serving(load(config, {})) as addresses:
             yield Door(addresses.grpc, {"authorization": f"Bearer {issuer.token()}"})
 
 

@@ -214,6 +214,27 @@ def configuration(issuer: Issuer, jwks: Path, one: str, two: str, dead: str) -> 
     }
 
 
+def in_front_of(worker: str, folder: Path, issuer: Issuer, *models: str, **sections: Any) -> Path:
+    """A configuration by which `issuer`'s callers may do anything with these models of one worker."""
+    (folder / "jwks.json").write_bytes(issuer.jwks())
+    config = {
+        "listen": {"address": "127.0.0.1:0", "admin": None, "notice": "1ms"},
+        "issuers": [
+            {"issuer": issuer.name, "audiences": ["headrace"], "jwks": "file:jwks.json", "algorithms": ["ES256"]}
+        ],
+        "grants": [{"to": {"issuer": issuer.name}, "models": ["*"], "actions": ["infer", "inspect", "manage"]}],
+        "models": [
+            {"name": name, "host": "w.svc:8001", "versions": {"1": {"version": "v1"}}, "aliases": {"stable": "1"}}
+            for name in models
+        ],
+        "upstream": {"endpoints": {name: {"1": worker} for name in models}},
+        **sections,
+    }
+    path = folder / "headrace.yaml"
+    path.write_text(json.dumps(config))
+    return path
+
+
 @contextlib.asynccontextmanager
 async def world(folder: Path, change: Callable[[dict[str, Any]], None] = lambda _config: None) -> AsyncIterator[World]:
     """Two workers, and a gateway in front of them whose configuration `change` may alter."""

@@ -29,6 +29,7 @@ View = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def _compare() -> Any:
+    """The vectors' own compare.py."""
     spec = importlib.util.spec_from_file_location("compare", VECTORS / "compare.py")
     assert spec is not None
     assert spec.loader is not None
@@ -37,12 +38,12 @@ def _compare() -> Any:
     return module
 
 
-_MODULE = _compare()
-clusters_view = cast("View", _MODULE.clusters_view)
-routes_view = cast("View", _MODULE.routes_view)
-endpoints_view = cast("View", _MODULE.endpoints_view)
-view = cast("Callable[[Any, int], dict[str, Any]]", _MODULE.view)
-differences = cast("Callable[[Any, Any], Iterable[tuple[str, Any, Any]]]", _MODULE.differences)
+COMPARE = _compare()
+clusters_view = cast("View", COMPARE.clusters_view)
+routes_view = cast("View", COMPARE.routes_view)
+endpoints_view = cast("View", COMPARE.endpoints_view)
+view = cast("Callable[[Any, int], dict[str, Any]]", COMPARE.view)
+differences = cast("Callable[[Any, Any], Iterable[tuple[str, Any, Any]]]", COMPARE.differences)
 
 
 def golden(case: Path, proxy: str) -> dict[str, Any]:

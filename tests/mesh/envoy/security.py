@@ -1,30 +1,14 @@
 """Worlds and goldens for the tests of listeners."""
 
-import importlib.util
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import yaml
 
 from mesh.istio.document import read_documents
 from mesh.istio.mesh_config import MeshConfig
-from mesh.istio.proxies import Proxy
 from mesh.istio.resource import read_resources
 from mesh.istio.world import World
-
-VECTORS = Path(__file__).parents[1] / "vectors" / "istio"
-CASES = sorted(path for path in (VECTORS / "cases").iterdir() if path.is_dir())
-
-WORKER = Proxy(
-    name="worker",
-    namespace="models",
-    service_account="digits",
-    ip="127.0.1.11",
-    labels={"app": "digits", "version": "v1"},
-)
 
 SERVICE = """
 apiVersion: networking.istio.io/v1
@@ -44,15 +28,6 @@ spec: {address: 127.0.1.11, ports: {grpc: 8001}, labels: {app: digits, version: 
 """
 
 
-def compare() -> ModuleType:
-    """The vectors' own compare.py."""
-    spec = importlib.util.spec_from_file_location("istio_vectors_compare", VECTORS / "compare.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def world(*texts: str, **mesh: Any) -> World:
     """The world of some YAML."""
     return World(MeshConfig(**mesh), read_resources(read_documents("\n---\n".join(texts), "a.yaml")))
@@ -63,11 +38,6 @@ def resource(kind: str, name: str, namespace: str = "models", **spec: Any) -> st
     group = "security" if "Auth" in kind else "networking"
     metadata = {"name": name, "namespace": namespace}
     return yaml.safe_dump({"apiVersion": f"{group}.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec})
-
-
-def golden(case: Path, proxy: str) -> dict[str, Any]:
-    """What Istio generates for a proxy of a case."""
-    return json.loads((case / f"{proxy}.json").read_text())
 
 
 def chains(listener: dict[str, Any], port: int | None = None) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,8 @@ import pytest
 
 from mesh.envoy.inbound import targets, virtual_inbound, workload_listeners
 from mesh.istio.document import RefusedError
-from tests.mesh.envoy.security import SERVICE, WORKER, chains, http_filters, resource, world
+from tests.mesh.envoy.istio_vectors import WORKER
+from tests.mesh.envoy.security import SERVICE, chains, http_filters, resource, world
 
 SELECTED = {"matchLabels": {"app": "digits"}}
 

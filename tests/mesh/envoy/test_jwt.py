@@ -6,7 +6,8 @@ import pytest
 
 from mesh.envoy import jwt
 from mesh.istio.document import RefusedError
-from tests.mesh.envoy.security import WORKER, resource, world
+from tests.mesh.envoy.istio_vectors import WORKER
+from tests.mesh.envoy.security import resource, world
 
 KEYS = '{"keys": [{"kty": "RSA", "n": "xA", "e": "AQAB"}]}'
 

@@ -10,9 +10,9 @@ import pytest
 from mesh.envoy.listeners import listeners, local_listeners
 from mesh.istio.document import RefusedError
 from mesh.istio.load import load_case
-from tests.mesh.envoy.security import CASES, SERVICE, VECTORS, WORKER, compare, golden, resource, world
+from tests.mesh.envoy.istio_vectors import CASES, COMPARE, VECTORS, WORKER, golden
+from tests.mesh.envoy.security import SERVICE, resource, world
 
-COMPARE = compare()
 PLAIN = sorted((Path(__file__).parent / "listeners").glob("*/*.json"))
 BOTH = pytest.mark.parametrize("proxy", ["gateway", "worker"])
 EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

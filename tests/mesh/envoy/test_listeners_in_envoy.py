@@ -11,7 +11,8 @@ import pytest
 
 from mesh.envoy.listeners import listeners, local_listeners
 from mesh.istio.load import load_case
-from tests.mesh.envoy.security import CASES, SERVICE, WORKER, resource, world
+from tests.mesh.envoy.istio_vectors import CASES, WORKER
+from tests.mesh.envoy.security import SERVICE, resource, world
 
 ENVOY = shutil.which("envoy") or shutil.which("envoy", path=str(Path(sys.executable).parent))
 SECURITY = [case for case in CASES if case.name.startswith("sec-")]

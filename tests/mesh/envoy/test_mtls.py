@@ -6,7 +6,8 @@ import pytest
 
 from mesh.envoy import mtls
 from mesh.istio.proxies import Proxy
-from tests.mesh.envoy.security import WORKER, resource, world
+from tests.mesh.envoy.istio_vectors import WORKER
+from tests.mesh.envoy.security import resource, world
 
 SELECTED = {"matchLabels": {"app": "digits"}}
 

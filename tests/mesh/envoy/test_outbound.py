@@ -6,7 +6,8 @@ import pytest
 
 from mesh.envoy.outbound import port_listeners, virtual_outbound
 from mesh.istio.document import RefusedError
-from tests.mesh.envoy.security import SERVICE, WORKER, resource, world
+from tests.mesh.envoy.istio_vectors import WORKER
+from tests.mesh.envoy.security import SERVICE, resource, world
 
 
 def service(host: str, *numbers: int, protocol: str = "GRPC") -> str:

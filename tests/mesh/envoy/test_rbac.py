@@ -9,11 +9,11 @@ import pytest
 from mesh.envoy import principals, rbac
 from mesh.istio.document import RefusedError
 from mesh.istio.proxies import Proxy
-from tests.mesh.envoy.security import WORKER, compare, resource, world
+from tests.mesh.envoy.istio_vectors import COMPARE, WORKER
+from tests.mesh.envoy.security import resource, world
 
 GOLDENS = sorted((Path(__file__).parent / "authz").glob("*.yaml"))
 HTTPBIN = Proxy(name="httpbin", namespace="foo", ip="127.0.1.1", labels={"app": "httpbin", "version": "v1"})
-COMPARE = compare()
 
 
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
