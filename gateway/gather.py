@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from gateway.answer import Answer
@@ -109,9 +109,9 @@ async def _ask(passages: Passages, exchange: Exchange, upstream: Upstream) -> li
 
 
 def _one_per_service(ways: Iterable[tuple[Permit, Route]], upstream: Upstream) -> tuple[tuple[Permit, Route], ...]:
-    distinct: dict[tuple[str, ...], tuple[Permit, Route]] = {}
+    distinct: dict[Hashable, tuple[Permit, Route]] = {}
     for permit, route in ways:
-        distinct.setdefault(upstream.addresses(route), (permit, route))
+        distinct.setdefault(upstream.service_of(route), (permit, route))
     return tuple(distinct.values())
 
 

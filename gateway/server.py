@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from gateway import jwks
 from gateway.admin import application
 from gateway.authorize import Authorizer, Grant
+from gateway.direct import Direct
 from gateway.health import Health
 from gateway.local import Local
 from gateway.readiness import Readiness
@@ -29,6 +30,7 @@ from gateway.refusals import Refusals
 from gateway.rpcs import SERVICE
 from gateway.service import Service, Steps
 from gateway.settings import Issuer, Listen, Settings, Telemetry, Tls
+from gateway.sidecar import Sidecar
 from gateway.upstream import Upstream
 from gateway.verify import TrustedIssuer, Verifier
 from protos import logs, reflection, tracing
@@ -86,7 +88,7 @@ async def serving(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
         issuers = await _issuers(settings, stack)
         readiness = Readiness(lambda: any(issuer.keys.current.keys for issuer in issuers))
-        upstream = Upstream(settings.upstream.endpoints)
+        upstream = _upstream(settings)
         stack.push_async_callback(upstream.close)
         steps = Steps(
             verifier=Verifier(issuers, time.time),
@@ -163,6 +165,12 @@ def _fetch(issuer: Issuer, session: aiohttp.ClientSession) -> jwks.Fetch:
     if issuer.jwks.startswith("file:"):
         return jwks.from_file(Path(issuer.jwks.removeprefix("file:")))
     return jwks.from_url(session, issuer.jwks)
+
+
+def _upstream(settings: Settings) -> Upstream:
+    if settings.upstream.mode == "direct":
+        return Direct(settings.upstream.endpoints)
+    return Sidecar(settings.catalog, settings.upstream.proxy)
 
 
 def _grants(settings: Settings) -> tuple[Grant, ...]:

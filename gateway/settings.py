@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
+from gateway import direct
 from gateway.configfile import Place, SettingsError, read
 from gateway.jwks import is_safe_url
 from gateway.jws import ALGORITHMS
 from gateway.keys import parse_jwks
 from gateway.rpcs import Action
-from gateway.upstream import mistakes as endpoint_mistakes
-from mesh.catalog import Catalog, Frozen, Model
+from mesh.catalog import Catalog, Frozen, Mesh, Model
 from protos.units import Address, Duration
 
 __all__ = ["Grant", "Issuer", "Listen", "Settings", "SettingsError", "Telemetry", "Tls", "Upstream", "load"]
@@ -154,10 +154,18 @@ def _addresses(value: object) -> object:
 
 
 class Upstream(Frozen):
-    """Where the copies are. `direct`: gRPC itself dials `endpoints`, model -> version -> addresses."""
+    """How the workers are reached.
 
-    mode: Literal["direct"] = "direct"
-    endpoints: dict[str, dict[str, Annotated[tuple[Address, ...], BeforeValidator(_addresses), Field(min_length=1)]]]
+    `direct`: gRPC itself dials `endpoints`, model -> version -> addresses. `mesh`: through the sidecar at `proxy`, or,
+    without one, by calls that the mesh captures. `xds`: by gRPC's own xDS client. In a mesh `endpoints` say where
+    copies listen on this machine, for `headrace mesh render` to tell the mesh.
+    """
+
+    mode: Literal["direct", "mesh", "xds"] = "direct"
+    proxy: Address | None = None
+    endpoints: dict[
+        str, dict[str, Annotated[tuple[Address, ...], BeforeValidator(_addresses), Field(min_length=1)]]
+    ] = Field(default_factory=dict)
 
 
 class Telemetry(Frozen):
@@ -176,6 +184,7 @@ class Settings(Frozen):
     grants: tuple[Grant, ...] = ()
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     upstream: Upstream
+    mesh: Mesh = Mesh()
     telemetry: Telemetry = Telemetry()
 
     @property
@@ -277,8 +286,22 @@ def _incoherent(settings: Settings) -> Iterator[tuple[Place, str]]:
         for place, what in settings.models[index].mistakes():
             yield ("models", index, *place), what
     yield from _incoherent_access(settings)
-    for place, what in endpoint_mistakes(settings.catalog, settings.upstream.endpoints):
-        yield ("upstream", "endpoints", *place), what
+    yield from ((("upstream", *place), what) for place, what in _incoherent_upstream(settings))
+
+
+def _incoherent_upstream(settings: Settings) -> Iterator[tuple[Place, str]]:
+    """What does not fit between the models and how they are reached: (place in upstream, what)."""
+    upstream, catalog = settings.upstream, settings.catalog
+    for name, versions in upstream.endpoints.items():
+        if name not in catalog:
+            yield ("endpoints", name), f"there is no model {name}{_suggestion(name, catalog)}"
+            continue
+        for version in versions.keys() - catalog[name].versions.keys():
+            yield ("endpoints", name, version), f"model {name} has no version {version}"
+    if upstream.mode == "direct":
+        yield from ((("endpoints", *place), what) for place, what in direct.mistakes(catalog, upstream.endpoints))
+    if upstream.proxy is not None and upstream.mode != "mesh":
+        yield ("proxy",), "is for the mode mesh"
 
 
 def _incoherent_access(settings: Settings) -> Iterator[tuple[Place, str]]:

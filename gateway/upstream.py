@@ -1,153 +1,41 @@
-"""The channels to the workers. Law: the one place that knows addresses; a route goes in, a channel comes out.
+"""What stands between the gateway and the workers. Law: a route goes in, a channel comes out; addresses stay inside.
 
-Direct mode: gRPC's own client does what the mesh does elsewhere, by its service config: round robin over the copies,
-health checks (a copy whose `grpc.health.v1` says NOT_SERVING gets no calls), retries with throttling.
-Service config: https://github.com/grpc/grpc/blob/master/doc/service_config.md.
+Three kinds: `gateway.direct` dials the copies itself, `gateway.sidecar` leaves them to the mesh, `gateway.proxyless` to
+gRPC's own xDS client.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Hashable, Sequence
+from typing import Final, Protocol
 
 import grpc.aio
 
 from gateway.choose import Route
-from gateway.rpcs import RPCS, SERVICE, Action
-from mesh.catalog import Catalog, Retries
 
-Endpoints = Mapping[str, Mapping[str, tuple[str, ...]]]
-"""model -> version -> addresses of its copies, `HOST:PORT`."""
-
-_RETRYABLE: Final = {
-    "unavailable": "UNAVAILABLE",
-    "reset": "UNAVAILABLE",
-    "refused-stream": "UNAVAILABLE",
-    "connect-failure": "UNAVAILABLE",
-    "resource-exhausted": "RESOURCE_EXHAUSTED",
-    "cancelled": "CANCELLED",
-}
-_MOST_TOKENS: Final = 100  # of retry throttling; half of them spent, and retries pause
+CHANNEL: Final[Sequence[tuple[str, str | int]]] = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),
+    # A peer that hangs, or is gone without a word, is noticed.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.enable_http_proxy", 0),  # the environment's proxy is for the world outside
+)
+"""What holds for every channel to workers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A set of copies that answer alike: where they are, and what `:authority` to call them by."""
-
-    addresses: tuple[str, ...]
-    authority: str
-    retries: Retries
-
-
-class Upstream:
-    """The workers in direct mode; one channel for each set of copies, opened when first needed."""
-
-    def __init__(self, endpoints: Endpoints) -> None:
-        self._endpoints = endpoints
-        self._models: dict[str, set[str]] = {}  # by address
-        for model, versions in endpoints.items():
-            for addresses in versions.values():
-                for address in addresses:
-                    self._models.setdefault(address, set()).add(model)
-        self._channels: dict[Target, grpc.aio.Channel] = {}
-        self._known: dict[tuple[str, str], grpc.aio.Channel] = {}  # by model and version, for the hot path
+class Upstream(Protocol):
+    """The way to the workers."""
 
     def channel_of(self, route: Route) -> grpc.aio.Channel:
         """The channel to the copies that the route leads to."""
-        place = (route.model.name, route.version)
-        channel = self._known.get(place)
-        if channel is None:
-            target = Target(self.addresses(route), route.model.host, route.model.retries)
-            channel = self._known[place] = self._channels.get(target) or _open(target)
-            self._channels[target] = channel
-        return channel
 
-    def addresses(self, route: Route) -> tuple[str, ...]:
-        """Where the copies of the route's model and version are."""
-        return self._endpoints[route.model.name][route.version]
+    def service_of(self, route: Route) -> Hashable:
+        """What the route leads to: equal for two routes where the same copies answer."""
 
     def models_beside(self, route: Route) -> frozenset[str]:
-        """Every model that has copies where the route leads."""
-        return frozenset[str]().union(*(self._models[address] for address in self.addresses(route)))
+        """Every model that may have copies where the route leads."""
 
     async def close(self) -> None:
         """End every channel; calls under way are cancelled."""
-        for channel in self._channels.values():
-            await channel.close()
-
-
-def _open(target: Target) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(
-        target_uri(target.addresses),
-        options=(
-            ("grpc.default_authority", target.authority),
-            ("grpc.service_config", json.dumps(service_config(target.retries))),
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.use_local_subchannel_pool", 1),
-            # A worker that hangs, or is gone without a word, is noticed.
-            ("grpc.keepalive_time_ms", 20_000),
-            ("grpc.keepalive_timeout_ms", 5_000),
-            ("grpc.enable_http_proxy", 0),  # the environment's proxy is for the world outside
-        ),
-    )
-
-
-def mistakes(catalog: Catalog, endpoints: Endpoints) -> Iterable[tuple[tuple[str, ...], str]]:
-    """What does not fit between catalog and endpoints: (where in the endpoints, what)."""
-    for model in catalog.values():
-        for version in model.versions:
-            if not endpoints.get(model.name, {}).get(version):
-                yield (model.name,), f"model {model.name} has no endpoints for version {version}"
-    for name, versions in endpoints.items():
-        if name not in catalog:
-            yield (name,), f"there is no model {name}"
-            continue
-        for version, addresses in versions.items():
-            if version not in catalog[name].versions:
-                yield (name, version), f"model {name} has no version {version}"
-            elif len(addresses) > 1 and {_family(address) for address in addresses} not in ({"ipv4"}, {"ipv6"}):
-                yield (
-                    (name, version),
-                    "several copies are named by addresses of one family, or by one DNS name that gives them all",
-                )
-
-
-def _family(address: str) -> str:
-    host = address.rpartition(":")[0]
-    if host.startswith("["):
-        return "ipv6"
-    return "ipv4" if host.replace(".", "").isdigit() else "dns"
-
-
-def target_uri(addresses: tuple[str, ...]) -> str:
-    """The gRPC name of the copies (https://github.com/grpc/grpc/blob/master/doc/naming.md)."""
-    family = _family(addresses[0])
-    return f"dns:///{addresses[0]}" if family == "dns" else f"{family}:{','.join(addresses)}"
-
-
-def service_config(retries: Retries) -> dict[str, object]:
-    """The gRPC service config: what an idempotent call's failure is retried for, how often, and who is asked."""
-    config: dict[str, object] = {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "healthCheckConfig": {"serviceName": ""},
-    }
-    codes = sorted({_RETRYABLE[on] for on in retries.on})
-    if retries.attempts and codes:
-        idempotent = [rpc.name for rpc in RPCS.values() if rpc.action is not Action.MANAGE and rpc.way != "stream"]
-        config["methodConfig"] = [
-            {
-                "name": [{"service": SERVICE, "method": name} for name in idempotent],
-                "retryPolicy": {
-                    "maxAttempts": retries.attempts + 1,
-                    "initialBackoff": "0.025s",
-                    "maxBackoff": "0.25s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": codes,
-                },
-            }
-        ]
-        config["retryThrottling"] = {"maxTokens": _MOST_TOKENS, "tokenRatio": retries.budget}
-    return config

@@ -58,6 +58,12 @@ def _percent(value: object) -> float:
     return int(match[1]) / 100
 
 
+Share = Annotated[
+    float, BeforeValidator(_percent), PlainSerializer(lambda share: f"{round(share * 100)}%", return_type=str)
+]
+"""`20%`, held as 0.2; more than nothing."""
+
+
 def _none_is_empty(value: object) -> object:
     return {} if value is None else value
 
@@ -68,30 +74,68 @@ AliasName = Annotated[str, _named(_ALIAS, "alias (a letter, then letters, digits
 
 
 class Retries(Frozen):
-    """How often a failed infer or inspect call is tried again, and for which failures."""
+    """How often a failed infer or inspect call is tried again, for which failures, and how long one try may take.
+
+    `budget` is the most that retries may add to the calls.
+    """
 
     attempts: int = Field(default=2, ge=0, le=4)
+    per_try: Duration | None = None
     on: tuple[RetryOn, ...] = ("unavailable", "reset", "refused-stream", "connect-failure")
-    budget: Annotated[
-        float, BeforeValidator(_percent), PlainSerializer(lambda share: f"{round(share * 100)}%", return_type=str)
-    ] = 0.2
+    budget: Share = 0.2
+
+
+class Breaker(Frozen):
+    """The most calls of one gateway that a version's copies may have at a time, and that may wait for a connection.
+
+    What is over is refused at once. The defaults are Envoy's.
+    """
+
+    requests: int = Field(default=1024, ge=1, le=2**31 - 1)
+    pending: int = Field(default=1024, ge=1, le=2**31 - 1)
+
+
+class Ejection(Frozen):
+    """A copy that fails `errors` times in a row gets no calls for `time`, then for twice as long, and so on.
+
+    Copies are looked at every `interval`; at `most` this share of a version's copies is out at a time.
+    """
+
+    errors: int = Field(default=5, ge=1, le=2**31 - 1)
+    interval: Annotated[Duration, Field(ge=0.001)] = 1.0
+    time: Annotated[Duration, Field(ge=0.001)] = 5.0
+    most: Share = 0.5
+
+
+class Shadow(Frozen):
+    """A version that gets a copy of this share of the unpinned calls; what it answers reaches no one."""
+
+    version: VersionName
+    share: Share = 1.0
 
 
 class Model(Frozen):
     """One model as callers know it.
 
-    `host` is what the mesh knows its service by; `versions` gives each version the workload labels of its copies (no
-    labels: the versions share their copies); `traffic` the weights, adding up to 100, of calls that pin no version.
+    `host` is what the mesh knows its service by, and `workload` the labels of every copy behind it (unsaid: `app`, the
+    host's first label); `versions` gives each version the labels of its own copies among these (no labels: the versions
+    share their copies); `traffic` the weights, adding up to 100, of calls that pin no version. Calls of one sequence
+    of a `sequence` model go to one copy and are not retried.
     """
 
     name: ModelName
     host: Address
+    workload: dict[str, str] = {}
     versions: dict[VersionName, Annotated[dict[str, str], BeforeValidator(_none_is_empty)]] = Field(min_length=1)
     aliases: dict[AliasName, VersionName] = {}
     traffic: dict[VersionName, Annotated[int, Field(ge=0, le=100)]] = {}
+    shadow: Shadow | None = None
     timeout: Duration = 30.0
     max_request: Size = 64 * 1024**2
     retries: Retries = Retries()
+    breaker: Breaker = Breaker()
+    ejection: Ejection | None = Ejection()
+    sequence: bool = False
     forward_token: bool = False
 
     def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -106,8 +150,18 @@ class Model(Frozen):
             yield ("traffic",), f"the weights add up to {sum(self.traffic.values())}, not 100"
         if not self.traffic and len(self.versions) > 1:
             yield (), "several versions need traffic: how the calls that name none are shared among them"
+        if self.shadow is not None:
+            yield from self._mistakes_in(self.shadow)
         if self.timeout <= 0:
             yield ("timeout",), "must be more than nothing"
+        if self.sequence and "retries" in self.model_fields_set and self.retries.attempts:
+            yield ("retries", "attempts"), "must be 0: a sequence's call that is tried again would run twice"
+
+    def _mistakes_in(self, shadow: Shadow) -> Iterator[tuple[tuple[str, ...], str]]:
+        if shadow.version not in self.versions:
+            yield ("shadow", "version"), f"version {shadow.version} is not among the versions"
+        elif self.shares_copies(shadow.version):
+            yield ("shadow", "version"), f"version {shadow.version} has no copies of its own to send copies of calls to"
 
     @cached_property
     def weights(self) -> tuple[tuple[str, int], ...]:
@@ -120,9 +174,34 @@ class Model(Frozen):
         """The version that a version or alias names, or None."""
         return asked if asked in self.versions else self.aliases.get(asked)
 
+    @cached_property
+    def tries(self) -> int:
+        """How often a call may be tried again."""
+        return 0 if self.sequence else self.retries.attempts
+
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """The labels of every copy behind the host."""
+        return self.workload or {"app": self.host.partition(".")[0].partition(":")[0]}
+
     def shares_copies(self, version: str) -> bool:
         """Whether the version has no copies of its own, so that a call must name it to reach it."""
         return not self.versions[version]
+
+
+class GatewayWorkload(Frozen):
+    """Who the gateway is to the mesh."""
+
+    namespace: str = "infer"
+    service_account: str = "gateway"
+    labels: dict[str, str] = Field(default={"app": "gateway"}, min_length=1)
+
+
+class Mesh(Frozen):
+    """What the resources of the whole mesh are written with."""
+
+    gateway: GatewayWorkload = GatewayWorkload()
+    trust_domain: str = "cluster.local"
 
 
 Catalog = Mapping[str, Model]

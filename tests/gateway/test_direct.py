@@ -1,113 +1,296 @@
-"""Direct mode: what gRPC's own client does where there is no mesh."""
+"""The channels to the workers: what is asked of gRPC, and that gRPC does it."""
 
-import asyncio
-import contextlib
+from __future__ import annotations
+
+import json
 from collections import Counter
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health_pb2
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from tests.gateway import world as worlds
-from tests.gateway.test_service import refused
-from tests.gateway.world import INFER, Worker, World, echo, running
+from gateway.choose import Route
+from gateway.direct import Direct, Endpoints, mistakes, service_config, target_uri
+from gateway.rpcs import RPCS, SERVICE
+from mesh.catalog import Catalog, Model
 
-Code = grpc.StatusCode
-
-
-@contextlib.asynccontextmanager
-async def copies(folder: Path, *workers: Worker, retries: dict | None = None):
-    """A world in which version 1 of `digits` has these copies."""
-    async with contextlib.AsyncExitStack() as stack:
-        for worker in workers:
-            await stack.enter_async_context(running(worker))
-
-        def change(config: dict) -> None:
-            config["upstream"]["endpoints"]["digits"]["1"] = [worker.address for worker in workers]
-            if retries is not None:
-                config["models"][0]["retries"] = retries
-
-        yield await stack.enter_async_context(worlds.world(folder, change))
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
-def failing_first(times: int, status: grpc.StatusCode) -> worlds.Behaviour:
-    left = times
-
-    async def answer(message: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        nonlocal left
-        if left:
-            left -= 1
-            await context.abort(status, "not now")
-        return await echo(message, context)
-
-    return answer
+def _model(name: str = "digits", *versions: str, **changes: object) -> Model:
+    labels: dict[str, dict[str, str]] = {version: {} for version in versions or ("1",)}
+    traffic = {next(iter(labels)): 100} if len(labels) > 1 else {}
+    good = {"name": name, "host": "digits.svc:8001", "versions": labels, "traffic": traffic}
+    return Model.model_validate({**good, **changes})
 
 
-async def until_spread(world: World, *workers: Worker) -> None:
-    """Call until every copy has been reached."""
-    async with asyncio.timeout(10):
-        while not all(worker.calls for worker in workers):
-            await world.infer()
+def _catalog(*models: Model) -> Catalog:
+    return {model.name: model for model in models}
 
 
-async def test_calls_go_round_the_copies(tmp_path: Path) -> None:
-    first, second = Worker(), Worker()
-    async with copies(tmp_path, first, second) as world:
-        await until_spread(world, first, second)
-        before = Counter({"first": len(first.calls), "second": len(second.calls)})
-        for _ in range(20):
-            await world.infer()
-        assert len(first.calls) - before["first"] == len(second.calls) - before["second"] == 10
+def _route(model: Model, version: str = "1") -> Route:
+    return Route(model, version, pinned=True, body=b"")
 
 
-async def test_a_copy_that_is_not_serving_gets_no_calls(tmp_path: Path) -> None:
-    sick, well = Worker(), Worker()
-    async with copies(tmp_path, sick, well) as world:
-        await until_spread(world, sick, well)
-        sick.health = health_pb2.HealthCheckResponse.NOT_SERVING
-        async with asyncio.timeout(10):
-            while True:  # until the channel has heard of it
-                before = len(sick.calls)
-                for _ in range(6):
-                    await world.infer()
-                if len(sick.calls) == before:
-                    break
-        sick.health = health_pb2.HealthCheckResponse.SERVING
-        before = len(sick.calls)
-        async with asyncio.timeout(10):
-            while len(sick.calls) == before:
-                await world.infer()
+# ---- names ----
 
 
-async def test_unavailable_is_tried_again_as_the_model_says(tmp_path: Path) -> None:
-    worker = Worker({INFER: failing_first(2, Code.UNAVAILABLE)})
-    async with copies(tmp_path, worker, retries={"attempts": 2}) as world:
-        assert (await world.infer()).id == "7"
-        assert len(worker.calls) == 3
+@pytest.mark.parametrize(
+    ("addresses", "uri"),
+    [
+        (("127.0.0.1:8101",), "ipv4:127.0.0.1:8101"),
+        (("127.0.0.1:8101", "10.0.0.2:8102"), "ipv4:127.0.0.1:8101,10.0.0.2:8102"),
+        (("[::1]:8101",), "ipv6:[::1]:8101"),
+        (("[::1]:8101", "[fd00::2]:8102"), "ipv6:[::1]:8101,[fd00::2]:8102"),
+        (("digits.models.svc.cluster.local:8001",), "dns:///digits.models.svc.cluster.local:8001"),
+        (("localhost:8001",), "dns:///localhost:8001"),
+    ],
+)
+def test_target_uri(addresses: tuple[str, ...], uri: str) -> None:
+    assert target_uri(addresses) == uri
 
 
-async def test_without_attempts_nothing_is_tried_again(tmp_path: Path) -> None:
-    worker = Worker({INFER: failing_first(1, Code.UNAVAILABLE)})
-    async with copies(tmp_path, worker, retries={"attempts": 0}) as world:
-        assert (await refused(world.infer())).reason == "MODEL_NOT_READY"
-        assert len(worker.calls) == 1
+# ---- the service config ----
 
 
-async def test_shed_load_is_not_tried_again(tmp_path: Path) -> None:
-    worker = Worker({INFER: failing_first(1, Code.RESOURCE_EXHAUSTED)})
-    async with copies(tmp_path, worker) as world:
-        assert (await refused(world.infer())).reason == "OVERLOADED"
-        assert len(worker.calls) == 1
+def test_service_config_as_it_is_by_default() -> None:
+    config = service_config(_model())
+    (method,) = config["methodConfig"]  # type: ignore[misc]  # the value of a JSON object
+    assert {name: value for name, value in config.items() if name != "methodConfig"} == {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": ""},
+        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.2},
+    }
+    assert method["retryPolicy"] == {
+        "maxAttempts": 3,
+        "initialBackoff": "0.025s",
+        "maxBackoff": "0.25s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    assert json.loads(json.dumps(config)) == config
 
 
-async def test_retries_stop_where_nothing_works(tmp_path: Path) -> None:
-    """Retry throttling: an outage is not made worse by three times the calls."""
-    worker = Worker({INFER: failing_first(10_000, Code.UNAVAILABLE)})
-    async with copies(tmp_path, worker, retries={"attempts": 2}) as world:
-        for _ in range(100):
-            await refused(world.infer())
-        before = len(worker.calls)
-        for _ in range(20):
-            await refused(world.infer())
-        assert len(worker.calls) - before == 20
+def test_what_changes_something_is_never_retried() -> None:
+    (method,) = service_config(_model())["methodConfig"]  # type: ignore[misc]  # the value of a JSON object
+    assert {name["service"] for name in method["name"]} == {SERVICE}
+    named = {name["method"] for name in method["name"]}
+    assert {"ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "RepositoryIndex"} <= named
+    assert named <= {rpc.name for rpc in RPCS.values()}
+    assert not named & {"ModelStreamInfer", "RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting"}
+    assert not any("SharedMemory" in name or "Settings" in name for name in named)
+
+
+@pytest.mark.parametrize("retries", [{"retries": {"attempts": 0}}, {"retries": {"on": ()}}, {"sequence": True}])
+def test_no_retries(retries: dict[str, object]) -> None:
+    config = service_config(_model("digits", "1", **retries))
+    assert "methodConfig" not in config
+    assert "retryThrottling" not in config
+    assert config["loadBalancingConfig"] == [{"round_robin": {}}]
+
+
+@pytest.mark.parametrize(
+    ("on", "codes"),
+    [
+        (("unavailable",), ["UNAVAILABLE"]),
+        (("reset", "refused-stream", "connect-failure"), ["UNAVAILABLE"]),
+        (("unavailable", "resource-exhausted"), ["RESOURCE_EXHAUSTED", "UNAVAILABLE"]),
+        (("cancelled", "unavailable"), ["CANCELLED", "UNAVAILABLE"]),
+    ],
+)
+def test_codes(on: tuple[str, ...], codes: list[str]) -> None:
+    (method,) = service_config(_model(retries={"on": on}))["methodConfig"]  # type: ignore[misc]  # JSON
+    assert method["retryPolicy"]["retryableStatusCodes"] == codes
+
+
+# ---- mistakes ----
+
+
+def _told(catalog: Catalog, endpoints: Endpoints) -> list[tuple[tuple[str, ...], str]]:
+    return list(mistakes(catalog, endpoints))
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("127.0.0.1:1",),
+        ("127.0.0.1:1", "10.0.0.1:1"),
+        ("[::1]:1", "[::1]:2"),
+        ("worker:1",),
+    ],
+)
+def test_endpoints_that_fit(addresses: tuple[str, ...]) -> None:
+    assert _told(_catalog(_model()), {"digits": {"1": addresses}}) == []
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("127.0.0.1:1", "[::1]:1"),
+        ("worker-a:1", "worker-b:1"),
+        ("127.0.0.1:1", "worker:1"),
+        ("worker:1", "127.0.0.1:1"),
+    ],
+)
+def test_copies_that_no_one_name_can_hold(addresses: tuple[str, ...]) -> None:
+    ((place, what),) = _told(_catalog(_model()), {"digits": {"1": addresses}})
+    assert place == ("digits", "1")
+    assert "one family" in what
+
+
+@pytest.mark.parametrize("endpoints", [{}, {"digits": {}}, {"digits": {"1": ()}}])
+def test_no_endpoints(endpoints: Endpoints) -> None:
+    assert _told(_catalog(_model()), endpoints) == [(("digits",), "model digits has no endpoints for version 1")]
+
+
+def test_a_sequence_has_one_copy_to_go_to() -> None:
+    model, pair = _model(sequence=True), ("127.0.0.1:1", "127.0.0.1:2")
+    assert _told(_catalog(model), {"digits": {"1": pair[:1]}}) == []
+    assert _told(_catalog(model), {"digits": {"1": pair}}) == [
+        (("digits", "1"), "a sequence model has one copy of a version, unless behind a mesh")
+    ]
+
+
+# ---- who is where ----
+
+
+async def test_models_beside() -> None:
+    one, two = _model("one", "1", "2"), _model("two")
+    endpoints = {
+        "one": {"1": ("127.0.0.1:1",), "2": ("127.0.0.1:2", "127.0.0.1:3")},
+        "two": {"1": ("127.0.0.1:3",)},
+        "three": {"1": ("127.0.0.1:1",)},
+    }
+    upstream = Direct(endpoints)
+    assert upstream.models_beside(_route(one, "1")) == {"one", "three"}
+    assert upstream.models_beside(_route(one, "2")) == {"one", "two"}
+    assert upstream.models_beside(_route(two)) == {"one", "two"}
+    assert upstream.service_of(_route(one, "2")) == ("127.0.0.1:2", "127.0.0.1:3")
+
+
+async def test_one_channel_for_each_set_of_copies() -> None:
+    model = _model("digits", "1", "2", "3")
+    twin, stubborn = _model("twin"), _model("stubborn", retries={"attempts": 0})
+    same, other = ("127.0.0.1:1",), ("127.0.0.1:2",)
+    upstream = Direct(
+        {"digits": {"1": same, "2": same, "3": other}, "twin": {"1": same}, "stubborn": {"1": same}},
+    )
+    try:
+        first = upstream.channel_of(_route(model, "1"))
+        assert upstream.channel_of(_route(model, "2")) is first
+        assert upstream.channel_of(_route(twin)) is first
+        assert upstream.channel_of(_route(model, "3")) is not first
+        assert upstream.channel_of(_route(stubborn)) is not first
+    finally:
+        await upstream.close()
+
+
+# ---- gRPC does what it is asked ----
+
+
+class Copy(grpc.GenericRpcHandler):
+    """One worker that counts calls by RPC and fails the first `failures` of them."""
+
+    def __init__(self, failures: int = 0, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
+        self.failures = failures
+        self.code = code
+        self.calls: Counter[str] = Counter()
+        self.health = health.aio.HealthServicer()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        name = handler_call_details.method.rpartition("/")[2]
+        if SERVICE not in handler_call_details.method:
+            return None
+
+        async def answer(_: bytes, context: Context) -> bytes:
+            self.calls[name] += 1
+            if self.calls[name] <= self.failures:
+                await context.abort(self.code, "not now")
+            return b"done"
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@asynccontextmanager
+async def _serving(*copies: Copy, retries: dict[str, object] | None = None) -> AsyncIterator[grpc.aio.Channel]:
+    async with AsyncExitStack() as stack:
+        addresses: list[str] = []
+        for copy in copies:
+            server = grpc.aio.server()
+            server.add_generic_rpc_handlers((copy,))
+            health_pb2_grpc.add_HealthServicer_to_server(copy.health, server)
+            addresses.append(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+            await server.start()
+            stack.push_async_callback(server.stop, None)
+        model = _model(retries=retries or {})
+        upstream = Direct({"digits": {"1": tuple(addresses)}})
+        stack.push_async_callback(upstream.close)
+        yield upstream.channel_of(_route(model))
+
+
+async def _outcome(channel: grpc.aio.Channel, method: str) -> object:
+    try:
+        return await channel.unary_unary(f"/{SERVICE}/{method}")(b"", timeout=10, wait_for_ready=True)
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+
+
+@pytest.mark.parametrize(
+    ("method", "retries", "failures", "calls"),
+    [
+        ("ModelInfer", {}, 2, 3),
+        ("ModelReady", {}, 1, 2),
+        ("ModelInfer", {"attempts": 1}, 1, 2),
+        ("ModelInfer", {}, 3, 3),
+        ("ModelInfer", {"attempts": 0}, 1, 1),
+        ("ModelInfer", {"on": ["resource-exhausted"]}, 1, 1),
+        ("RepositoryModelLoad", {}, 1, 1),
+    ],
+)
+async def test_retries(method: str, retries: dict[str, object], failures: int, calls: int) -> None:
+    copy = Copy(failures)
+    async with _serving(copy, retries=retries) as channel:
+        outcome = await _outcome(channel, method)
+    assert copy.calls[method] == calls
+    assert outcome == (b"done" if calls > failures else grpc.StatusCode.UNAVAILABLE)
+
+
+async def test_what_is_about_the_request_is_not_retried() -> None:
+    copy = Copy(1, grpc.StatusCode.INVALID_ARGUMENT)
+    async with _serving(copy) as channel:
+        assert await _outcome(channel, "ModelInfer") is grpc.StatusCode.INVALID_ARGUMENT
+    assert copy.calls["ModelInfer"] == 1
+
+
+async def test_copies_take_turns() -> None:
+    copies = [Copy(), Copy()]
+    async with _serving(*copies) as channel:
+        await _until(channel, lambda: all(copy.calls["ModelInfer"] for copy in copies))
+        before = [copy.calls["ModelInfer"] for copy in copies]
+        for _ in range(10):
+            assert await _outcome(channel, "ModelInfer") == b"done"
+    assert [copy.calls["ModelInfer"] - count for copy, count in zip(copies, before, strict=True)] == [5, 5]
+
+
+async def test_a_copy_that_is_not_serving_gets_no_calls() -> None:
+    well, ill = Copy(), Copy()
+    await ill.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    async with _serving(ill, well) as channel:
+        for _ in range(10):
+            assert await _outcome(channel, "ModelInfer") == b"done"
+        assert ill.calls["ModelInfer"] == 0
+        await ill.health.set("", health_pb2.HealthCheckResponse.SERVING)
+        await _until(channel, lambda: ill.calls["ModelInfer"] > 0)
+
+
+async def _until(channel: grpc.aio.Channel, condition: Callable[[], bool]) -> None:
+    """Call until the condition holds; a deadline bounds it."""
+    for _ in range(2000):
+        if condition():
+            return
+        await _outcome(channel, "ModelInfer")
+    pytest.fail("it never came to be")

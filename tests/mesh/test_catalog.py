@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from mesh.catalog import Model, Retries, is_loopback, well_formed_version
+from mesh.catalog import Ejection, Model, Retries, Shadow, is_loopback, well_formed_version
 
 GOOD: dict[str, object] = {
     "name": "digits",
@@ -38,6 +38,33 @@ def test_what_need_not_be_said() -> None:
     assert (model.aliases, model.traffic, model.timeout, model.max_request) == ({}, {}, 30.0, 64 * 1024**2)
     assert (model.retries.attempts, model.retries.budget, model.forward_token) == (2, 0.2, False)
     assert "resource-exhausted" not in model.retries.on  # retried overload is an outage
+
+
+def test_what_need_not_be_said_to_the_mesh() -> None:
+    model = Model.model_validate({"name": "digits", "host": "digits:8001", "versions": {"1": {}}})
+    assert (model.labels, model.shadow, model.sequence, model.tries) == ({"app": "digits"}, None, False, 2)
+    assert (model.breaker.requests, model.breaker.pending, model.retries.per_try) == (1024, 1024, None)
+    assert model.ejection == Ejection.model_validate({"errors": 5, "interval": "1s", "time": "5s", "most": "50%"})
+    assert _model(ejection=None).ejection is None
+    assert _model(host="a.b.svc:80").labels == {"app": "a"}
+    assert _model(workload={"app.kubernetes.io/name": "x"}).labels == {"app.kubernetes.io/name": "x"}
+
+
+def test_a_sequence_is_not_tried_again() -> None:
+    assert _model(sequence=True, retries=...).tries == 0
+    assert list(_model(sequence=True, retries=...).mistakes()) == []
+    assert list(_model(sequence=True, retries={"attempts": 0}).mistakes()) == []
+    ((place, what),) = _model(sequence=True, retries={"attempts": 1}).mistakes()
+    assert (place, what.split(":")[0]) == (("retries", "attempts"), "must be 0")
+
+
+def test_a_shadow_is_a_version_with_copies_of_its_own() -> None:
+    assert _model(shadow={"version": "2", "share": "10%"}).shadow == Shadow(version="2", share="10%")
+    assert list(_model(shadow={"version": "2"}).mistakes()) == []
+    ((place, what),) = _model(shadow={"version": "4"}).mistakes()
+    assert (place, what) == (("shadow", "version"), "version 4 is not among the versions")
+    ((place, what),) = _model(shadow={"version": "3"}).mistakes()
+    assert (place, "no copies of its own" in what) == (("shadow", "version"), True)
 
 
 def test_weights_leave_out_what_gets_nothing() -> None:
@@ -97,7 +124,10 @@ def test_what_is_no_alias(alias: str) -> None:
         ({"retries": {"attempts": 5}}, "less than or equal to 4"),
         ({"retries": {"attempts": -1}}, "greater than or equal to 0"),
         ({"retries": {"on": ["timeout"]}}, "Input should be"),
-        ({"retries": {"per_try": "2s"}}, "Extra inputs"),
+        ({"retries": {"per_try": 2}}, "needs a unit"),
+        ({"breaker": {"requests": 0}}, "greater than or equal to 1"),
+        ({"ejection": {"most": "0%"}}, "is no share"),
+        ({"ejection": {"interval": "0s"}}, "greater than or equal to 0.001"),
     ],
 )
 def test_models_that_do_not_make_sense(changes: dict[str, object], what: str) -> None:

@@ -1,0 +1,113 @@
+"""Direct mode: what gRPC's own client does where there is no mesh."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2
+
+from tests.gateway import world as worlds
+from tests.gateway.test_service import refused
+from tests.gateway.world import INFER, Worker, World, echo, running
+
+Code = grpc.StatusCode
+
+
+@contextlib.asynccontextmanager
+async def copies(folder: Path, *workers: Worker, retries: dict | None = None):
+    """A world in which version 1 of `digits` has these copies."""
+    async with contextlib.AsyncExitStack() as stack:
+        for worker in workers:
+            await stack.enter_async_context(running(worker))
+
+        def change(config: dict) -> None:
+            config["upstream"]["endpoints"]["digits"]["1"] = [worker.address for worker in workers]
+            if retries is not None:
+                config["models"][0]["retries"] = retries
+
+        yield await stack.enter_async_context(worlds.world(folder, change))
+
+
+def failing_first(times: int, status: grpc.StatusCode) -> worlds.Behaviour:
+    left = times
+
+    async def answer(message: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        nonlocal left
+        if left:
+            left -= 1
+            await context.abort(status, "not now")
+        return await echo(message, context)
+
+    return answer
+
+
+async def until_spread(world: World, *workers: Worker) -> None:
+    """Call until every copy has been reached."""
+    async with asyncio.timeout(10):
+        while not all(worker.calls for worker in workers):
+            await world.infer()
+
+
+async def test_calls_go_round_the_copies(tmp_path: Path) -> None:
+    first, second = Worker(), Worker()
+    async with copies(tmp_path, first, second) as world:
+        await until_spread(world, first, second)
+        before = Counter({"first": len(first.calls), "second": len(second.calls)})
+        for _ in range(20):
+            await world.infer()
+        assert len(first.calls) - before["first"] == len(second.calls) - before["second"] == 10
+
+
+async def test_a_copy_that_is_not_serving_gets_no_calls(tmp_path: Path) -> None:
+    sick, well = Worker(), Worker()
+    async with copies(tmp_path, sick, well) as world:
+        await until_spread(world, sick, well)
+        sick.health = health_pb2.HealthCheckResponse.NOT_SERVING
+        async with asyncio.timeout(10):
+            while True:  # until the channel has heard of it
+                before = len(sick.calls)
+                for _ in range(6):
+                    await world.infer()
+                if len(sick.calls) == before:
+                    break
+        sick.health = health_pb2.HealthCheckResponse.SERVING
+        before = len(sick.calls)
+        async with asyncio.timeout(10):
+            while len(sick.calls) == before:
+                await world.infer()
+
+
+async def test_unavailable_is_tried_again_as_the_model_says(tmp_path: Path) -> None:
+    worker = Worker({INFER: failing_first(2, Code.UNAVAILABLE)})
+    async with copies(tmp_path, worker, retries={"attempts": 2}) as world:
+        assert (await world.infer()).id == "7"
+        assert len(worker.calls) == 3
+
+
+async def test_without_attempts_nothing_is_tried_again(tmp_path: Path) -> None:
+    worker = Worker({INFER: failing_first(1, Code.UNAVAILABLE)})
+    async with copies(tmp_path, worker, retries={"attempts": 0}) as world:
+        assert (await refused(world.infer())).reason == "MODEL_NOT_READY"
+        assert len(worker.calls) == 1
+
+
+async def test_shed_load_is_not_tried_again(tmp_path: Path) -> None:
+    worker = Worker({INFER: failing_first(1, Code.RESOURCE_EXHAUSTED)})
+    async with copies(tmp_path, worker) as world:
+        assert (await refused(world.infer())).reason == "OVERLOADED"
+        assert len(worker.calls) == 1
+
+
+async def test_retries_stop_where_nothing_works(tmp_path: Path) -> None:
+    """Retry throttling: an outage is not made worse by three times the calls."""
+    worker = Worker({INFER: failing_first(10_000, Code.UNAVAILABLE)})
+    async with copies(tmp_path, worker, retries={"attempts": 2}) as world:
+        for _ in range(100):
+            await refused(world.infer())
+        before = len(worker.calls)
+        for _ in range(20):
+            await refused(world.infer())
+        assert len(worker.calls) - before == 20
