@@ -1,4 +1,4 @@
-"""`headrace mesh`."""
+"""`headrace mesh xds`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,9 @@ from typing import Annotated
 
 import typer
 
-from headrace.commands import plain
 from headrace.failure import CommandError
 
-app = typer.Typer(cls=plain.Group, help="Istio's resources, and what they mean to Envoy.")
 
-
-@app.callback()
-def _group() -> None:
-    pass
-
-
-@app.command(cls=plain.Command)
 def xds(
     istio: Annotated[
         list[Path],
