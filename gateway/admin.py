@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway import jwks
 from gateway.readiness import Readiness
 from gateway.settings import Settings
+from protos.fetch import shown as shown_url
 
 
 def application(settings: Settings, readiness: Readiness) -> web.Application:
@@ -33,6 +33,6 @@ def application(settings: Settings, readiness: Readiness) -> web.Application:
 def shown(settings: Settings) -> str:
     """The settings as JSON, without secrets."""
     issuers = tuple(
-        issuer.model_copy(update={"jwks": issuer.jwks and jwks.shown(issuer.jwks)}) for issuer in settings.issuers
+        issuer.model_copy(update={"jwks": issuer.jwks and shown_url(issuer.jwks)}) for issuer in settings.issuers
     )
     return settings.model_copy(update={"issuers": issuers}).model_dump_json(indent=2) + "\n"

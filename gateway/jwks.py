@@ -18,18 +18,14 @@ import aiohttp
 from gateway.jws import BadToken, json_object
 from gateway.keys import KeySet, parse_jwks
 from mesh.catalog import is_loopback
+from protos.fetch import FetchError, get
 
 log = logging.getLogger("headrace.gateway.jwks")
 
 Fetch = Callable[[], Awaitable[bytes]]
-_MAX_DOCUMENT: Final = 1024 * 1024  # bytes
 _TIMEOUT: Final = 5.0  # seconds
 _SPACING: Final = 5.0  # seconds between fetches that callers cause
 _FIRST_RETRY: Final = 0.5  # seconds, doubled up to the usual interval
-
-
-class FetchError(Exception):
-    """The keys could not be had; the text is for our logs."""
 
 
 class KeySource:
@@ -148,21 +144,3 @@ def is_safe_url(url: str) -> bool:
         return True
     host = authority.rpartition(":")[0] if ":" in authority.rpartition("]")[2] else authority
     return scheme == "http" and is_loopback(host)
-
-
-def shown(url: str) -> str:
-    """The URL without what follows `?`, where some put keys."""
-    return url.partition("?")[0]
-
-
-async def get(session: aiohttp.ClientSession, url: str) -> bytes:
-    """The body at the URL, at most 1 MiB; redirects are not followed. Raises FetchError."""
-    async with session.get(url, allow_redirects=False) as response:
-        if response.status != 200:
-            raise FetchError(f"{shown(url)} answers {response.status}")
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(65536):
-            body += chunk
-            if len(body) > _MAX_DOCUMENT:
-                raise FetchError(f"{shown(url)} sends more than {_MAX_DOCUMENT} bytes")
-        return bytes(body)

@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from opentelemetry.trace import Tracer
 from rich.console import Console
@@ -24,8 +22,7 @@ from headrace.demo.digits import MODEL, Pictures, Trained
 from headrace.demo.issuer import Issuer
 from headrace.demo.processes import unless_death
 from headrace.failure import CommandError
-
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from headrace.interrupt import interruptible
 
 
 def run(console: Console, program: str, *, stay: bool) -> int:
@@ -34,22 +31,8 @@ def run(console: Console, program: str, *, stay: bool) -> int:
 
 
 async def _interruptible(demo: Demo) -> int:
-    work = asyncio.create_task(demo.run())
-
-    def stop() -> None:
-        if not work.cancelling():
-            with contextlib.suppress(OSError):  # the terminal may be gone, which SIGHUP tells
-                show.stopping(demo.console)
-        work.cancel()
-
-    for number in _SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup asks
-            asyncio.get_running_loop().add_signal_handler(number, stop)
-    try:
-        await work
-    except asyncio.CancelledError:
-        if not demo.toured:
-            raise CommandError("stopped before the tour was over") from None
+    if await interruptible(demo.run(), lambda: show.stopping(demo.console)) and not demo.toured:
+        raise CommandError("stopped before the tour was over")
     return 0
 
 

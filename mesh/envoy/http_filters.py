@@ -27,7 +27,7 @@ def inbound(world: World, workload: Proxy, port: ServicePort | None, route_confi
     before = [*jwt.http_filters(world, workload), *rbac.http_filters(world, workload)]
     http2: Json = {"http2_protocol_options": {}} if port is not None and port.http2 else {}
     return _manager(
-        before + _filters(port),
+        before + _filters(grpc_web=speaks_grpc_web(port)),
         stat_prefix=stat_prefix,
         route_config=route_config,
         forward_client_cert_details="APPEND_FORWARD",
@@ -37,11 +37,16 @@ def inbound(world: World, workload: Proxy, port: ServicePort | None, route_confi
     )
 
 
-def outbound(port: ServicePort, stat_prefix: str) -> Json:
-    """The network filter for calls to every service that has the port; their routes are the table of its number."""
+def outbound(route_config_name: str, stat_prefix: str, *, grpc_web: bool) -> Json:
+    """The network filter for calls of a workload, by the routes of that name."""
     source: Json = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
-    rds: Json = {"config_source": source, "route_config_name": str(port.number)}
-    return _manager(_filters(port), stat_prefix=stat_prefix, rds=rds)
+    rds: Json = {"config_source": source, "route_config_name": route_config_name}
+    return _manager(_filters(grpc_web=grpc_web), stat_prefix=stat_prefix, rds=rds)
+
+
+def speaks_grpc_web(port: ServicePort | None) -> bool:
+    """Whether callers of the port may come from browsers."""
+    return port is not None and port.protocol.lower() == "grpc-web"
 
 
 def _manager(http_filters: list[Json], **fields: object) -> Json:
@@ -63,9 +68,8 @@ def _manager(http_filters: list[Json], **fields: object) -> Json:
     )
 
 
-def _filters(port: ServicePort | None) -> list[Json]:
+def _filters(*, grpc_web: bool) -> list[Json]:
     """What every manager ends with; faults and CORS are what routes say of them."""
-    grpc_web = port is not None and port.protocol.lower() == "grpc-web"
     return [
         *([_filter("grpc_web", "GrpcWeb")] if grpc_web else []),
         _filter("grpc_stats", "FilterConfig", emit_filter_state=True, stats_for_all_methods=False),

@@ -57,7 +57,9 @@ def _listener(everywhere: str, port: ServicePort, unknown: str) -> Json:
     name = f"{everywhere}_{port.number}"
     chain: Json = {
         "filter_chain_match": Match(PLAIN, PLAIN_HTTP, http=True).json(None),
-        "filters": [http_filters.outbound(port, f"outbound_{name};")],
+        "filters": [
+            http_filters.outbound(str(port.number), f"outbound_{name};", grpc_web=http_filters.speaks_grpc_web(port))
+        ],
         "transport_socket_connect_timeout": "15s",
     }
     passed_on: Json = {"name": "PassthroughFilterChain", "filter_chain_match": {}, "filters": [tcp.proxy(unknown)]}

@@ -17,7 +17,8 @@ from mesh.istio.values import Bool, PositiveDuration, Text
 _KEY_PARTS: Final = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "oct": ("k",)}
 
 
-def _jwks(value: str) -> str:
+def check_jwks(value: str) -> str:
+    """A JSON Web Key Set (RFC 7517), or the empty text."""
     if not value:
         return value
     try:
@@ -66,7 +67,7 @@ class JWTRule(Message):
     issuer: str = ""
     audiences: tuple[Text, ...] = ()
     jwks_uri: Annotated[str, AfterValidator(_jwks_uri)] = ""
-    jwks: Annotated[str, AfterValidator(_jwks)] = ""
+    jwks: Annotated[str, AfterValidator(check_jwks)] = ""
     from_headers: tuple[JWTHeader, ...] = ()
     from_params: tuple[Text, ...] = ()
     from_cookies: tuple[Text, ...] = ()

@@ -14,7 +14,8 @@ import pytest_asyncio
 from aiohttp import web
 
 from gateway import jwks
-from gateway.jwks import FetchError, KeySource, from_discovery, from_file, from_url, get, is_safe_url
+from gateway.jwks import KeySource, from_discovery, from_file, from_url, is_safe_url
+from protos.fetch import FetchError, get
 from tests.gateway.tokens import Issuer
 
 _MIB = 1024 * 1024

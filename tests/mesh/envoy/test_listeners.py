@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mesh.envoy.listeners import listeners, local_listeners
-from mesh.istio.document import RefusedError
+from mesh.envoy.inbound import workload_listeners
+from mesh.envoy.listeners import listeners
 from mesh.istio.load import load_case
 from tests.mesh.envoy.istio_vectors import CASES, COMPARE, VECTORS, WORKER, golden
 from tests.mesh.envoy.security import SERVICE, resource, world
@@ -46,7 +46,7 @@ def test_every_case_is_there():
 
 @BOTH
 @EVERY
-@pytest.mark.parametrize("compiler", [listeners, local_listeners])
+@pytest.mark.parametrize("compiler", [listeners, workload_listeners])
 def test_the_way_in_is_istios(case, proxy, compiler):
     assert inbound_differences(golden(case, proxy), compiled(case, proxy, compiler)) == []
 
@@ -124,10 +124,9 @@ def test_a_golden_without_the_tokens_audience_is_found_different():
     assert edited("sec-jwt", any_audience)
 
 
-def test_local_listeners_stand_at_the_workloads_own_address():
-    found = {one["name"]: one for one in local_listeners(world(SERVICE), WORKER)}
-    assert found.keys() == {"0.0.0.0_8001", "inbound|8001"}
-    inbound = found["inbound|8001"]
+def test_workload_listeners_stand_at_the_workloads_own_address():
+    (inbound,) = workload_listeners(world(SERVICE), WORKER)
+    assert inbound["name"] == "inbound|8001"
     assert inbound["address"] == {"socket_address": {"address": "127.0.1.11", "port_value": 8001}}
     (inspector,) = inbound["listener_filters"]
     assert inspector["name"] == "envoy.filters.listener.tls_inspector" and "filter_disabled" not in inspector
@@ -142,8 +141,3 @@ def test_the_order_of_resources_changes_nothing():
         resource("AuthorizationPolicy", "a", action="DENY", rules=[{"to": [{"operation": {"paths": ["/y"]}}]}]),
     ]
     assert listeners(world(*documents), WORKER) == listeners(world(*reversed(documents)), WORKER)
-
-
-def test_tracing_is_refused():
-    with pytest.raises(RefusedError, match="enableTracing: not implemented"):
-        listeners(world(SERVICE, enable_tracing=True), WORKER)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mesh.envoy.listeners import listeners, local_listeners
+from mesh.envoy.inbound import workload_listeners
+from mesh.envoy.listeners import listeners
 from mesh.istio.load import load_case
 from tests.mesh.envoy.istio_vectors import CASES, WORKER
 from tests.mesh.envoy.security import SERVICE, resource, world
@@ -42,7 +43,7 @@ def validated(folder: Path, found: list[Any]) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("compiler", [listeners, local_listeners])
+@pytest.mark.parametrize("compiler", [listeners, workload_listeners])
 @pytest.mark.parametrize("case", SECURITY, ids=lambda case: case.name)
 def test_it_takes_every_case(tmp_path, case, compiler):
     world, proxies = load_case(case)
@@ -54,7 +55,7 @@ def test_it_takes_every_case(tmp_path, case, compiler):
 def test_it_takes_every_condition_of_a_policy(tmp_path):
     policy = (Path(__file__).parent / "authz" / "http-allow-full-rule.yaml").read_text()
     own = policy.replace("namespace: foo", "namespace: models").replace("app: httpbin", "app: digits")
-    said = validated(tmp_path, local_listeners(world(SERVICE, own), WORKER))
+    said = validated(tmp_path, workload_listeners(world(SERVICE, own), WORKER))
     assert said.returncode == 0, said.stderr
 
 
@@ -67,5 +68,5 @@ def test_it_takes_ports_of_every_mode(tmp_path):
 
 
 def test_it_refuses_what_is_no_listener(tmp_path):
-    (first, *_) = local_listeners(world(SERVICE), WORKER)
+    (first, *_) = workload_listeners(world(SERVICE), WORKER)
     assert validated(tmp_path, [first | {"no_such_field": 1}]).returncode != 0

@@ -1,0 +1,125 @@
+"""`headrace mesh up`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from datetime import timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.commands import parse
+from headrace.console import Console
+from headrace.failure import CommandError
+
+if TYPE_CHECKING:
+    from mesh.local.plan import Plan
+    from mesh.local.up import Options
+
+
+def up(
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, metavar="DIR", help="Istio resources, in *.yaml files.")
+    ],
+    proxy: Annotated[
+        str,
+        typer.Option(parser=parse.address, metavar="HOST:PORT", help="Where the gateway calls by its sidecar."),
+    ] = "127.0.0.1:15001",
+    gateway: Annotated[
+        str | None,
+        typer.Option(metavar="NAMESPACE/NAME", help="The gateway's WorkloadEntry; else the one that serves nothing."),
+    ] = None,
+    mesh: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="The mesh's own settings.")
+    ] = None,
+    lifetime: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long a certificate is good; renewed at half of it.")
+    ] = "1h",
+    envoy: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="The Envoy to run.")
+    ] = None,
+) -> int:
+    """Run Istio resources on this machine: an Envoy beside each process, with mTLS between them.
+
+    A process is a WorkloadEntry with a serviceAccount, which says where it listens. Changes in DIR are in force within
+    a second; what cannot be used is told, and changes nothing. Ctrl-C ends it all.
+    """
+    from mesh.istio.document import RefusedError  # noqa: PLC0415 - pydantic
+    from mesh.istio.load import load_mesh_config  # noqa: PLC0415
+    from mesh.istio.mesh_config import MeshConfig  # noqa: PLC0415
+    from mesh.local.binary import find  # noqa: PLC0415 - cryptography
+    from mesh.local.failure import MeshError  # noqa: PLC0415
+    from mesh.local.plan import Gateway  # noqa: PLC0415
+    from mesh.local.up import Options  # noqa: PLC0415
+
+    try:
+        options = Options(
+            folder=folder,
+            binary=find(envoy),
+            mesh=load_mesh_config(mesh) if mesh else MeshConfig(),
+            gateway=Gateway(_free(proxy), _key(gateway)),
+            lifetime=timedelta(seconds=parse.seconds(lifetime, "--lifetime")),
+        )
+        asyncio.run(_until_stopped(options))
+    except RefusedError as refused:
+        raise CommandError("the resources cannot be used\n" + "\n".join(refused.mistakes)) from None
+    except MeshError as error:
+        raise CommandError(str(error)) from None
+    return 0
+
+
+async def _until_stopped(options: Options) -> None:
+    from headrace.interrupt import interruptible  # noqa: PLC0415
+    from mesh.local.place import place_of, taken  # noqa: PLC0415
+    from mesh.local.state import publish, state_of  # noqa: PLC0415
+    from mesh.local.up import Watcher, running  # noqa: PLC0415
+
+    console = Console()
+    folder = options.folder.resolve()
+
+    async def serve() -> None:
+        place = place_of(folder, os.environ)
+
+        def planned(plan: Plan) -> None:
+            publish(state_of(plan, folder, os.getpid(), options.gateway), place)
+
+        with taken(place, folder):
+            async with running(options, place, Watcher(planned, console.print)):
+                console.print("headrace mesh ready")
+                await asyncio.Event().wait()
+
+    await interruptible(serve(), lambda: console.print("Stopping ...", style="dim"))
+
+
+def _free(address: str) -> tuple[str, int]:
+    """The address on the loopback, with a port that is free where 0 was asked for."""
+    host, _, port = address.rpartition(":")
+    if not _is_loopback(host):
+        what = f"{address} is not on the loopback: whoever reaches it would call as the gateway"
+        raise typer.BadParameter(what, param_hint="--proxy")
+    with socket.socket() as probe:
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            raise CommandError(f"cannot listen on {address}: {error.strerror}; choose another --proxy") from None
+        return host, int(probe.getsockname()[1])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return IPv4Address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _key(gateway: str | None) -> tuple[str, str] | None:
+    if gateway is None:
+        return None
+    namespace, slash, name = gateway.partition("/")
+    if not slash:
+        raise typer.BadParameter(f"{gateway} is not NAMESPACE/NAME", param_hint="--gateway")
+    return namespace, name

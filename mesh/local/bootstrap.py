@@ -1,0 +1,35 @@
+"""What an Envoy is started with. Law: everything that can change is a file it watches; this never changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from mesh.envoy.proto import Json
+from mesh.local.files import CLUSTERS, LISTENERS, source
+from mesh.local.workloads import Workload
+
+ADMIN_PORT: Final = 15000
+"""Where a sidecar's admin pages are, at the sidecar's own address on the loopback."""
+OUTBOUND_PORT: Final = 15001
+"""Where, at the same address, the process can call by its sidecar."""
+
+
+def bootstrap(workload: Workload, folder: Path) -> Json:
+    """envoy.config.bootstrap.v3.Bootstrap of a workload's sidecar, whose files are in the folder."""
+    proxy = workload.proxy
+    address: Json = {"address": proxy.ip, "port_value": ADMIN_PORT}
+    return {
+        "node": {
+            "id": f"sidecar~{proxy.ip}~{workload.name}~{proxy.namespace}.svc.cluster.local",
+            "cluster": workload.name,
+        },
+        "admin": {"address": {"socket_address": address}},
+        "dynamic_resources": {
+            "cds_config": source(folder / CLUSTERS),
+            "lds_config": source(folder / LISTENERS),
+        },
+        # Peers see the sidecar's own address, as they see a pod's.
+        "cluster_manager": {"upstream_bind_config": {"source_address": {"address": proxy.ip, "port_value": 0}}},
+        "stats_flush_on_admin": True,
+    }

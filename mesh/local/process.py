@@ -1,0 +1,72 @@
+"""One Envoy as a process. Law: it never outlives us, however we end, and ends when told to.
+
+Linux only: the kernel ends it with its parent (prctl(2), PR_SET_PDEATHSIG). That holds for the thread that started it,
+so this must be one that stays: that of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mesh.envoy.proto import Json
+
+_STOP: Final = 5.0  # seconds to end in
+_LAST_LINES: Final = 8
+# In the process that becomes Envoy: to set it in a fork of ours would need code between fork and exec.
+_LAUNCH: Final = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent has ended")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+_QUIET: Final = ("--log-level", "warning", "--component-log-level", "misc:error,main:error")
+
+
+@dataclass(frozen=True)
+class Envoy:
+    """A running Envoy, and where it writes what it has to say."""
+
+    process: asyncio.subprocess.Process
+    log: Path
+
+    async def ended(self) -> str:
+        """How it ended, with its last words; waits for it."""
+        code = await self.process.wait()
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
+        return "\n  ".join([how + (", saying:" if lines else ""), *lines])
+
+    async def stop(self) -> None:
+        """End it; a cancellation on the way does not leave it behind."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        try:
+            async with asyncio.timeout(_STOP):
+                await self.process.wait()
+        except BaseException as error:
+            if self.process.returncode is None:
+                self.process.kill()
+                await self.process.wait()
+            if not isinstance(error, TimeoutError):
+                raise
+
+
+async def start(binary: Path, bootstrap: Json, log: Path) -> Envoy:
+    """Start an Envoy, in a session of its own: a Ctrl-C on the terminal is for us to pass on."""
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), str(binary)),
+            *("--config-yaml", json.dumps(bootstrap), "--disable-hot-restart", "--concurrency", "1", *_QUIET),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    return Envoy(process, log)
