@@ -5,18 +5,22 @@ Law: `read_call` raises nothing but REQUEST_MALFORMED, and reads what the worker
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
 
 from gateway.rpcs import Rpc
-from gateway.wire import LENGTH, Budget, Extent, Malformed, fields
+from gateway.wire import LENGTH, VARINT, Budget, Extent, Malformed, fields, integer
 from mesh.catalog import well_formed_version
 from protos.errors import HeadraceError, Reason
 
 _INPUTS, _OUTPUTS = 5, 6  # ModelInferRequest
 _PARAMETERS = {_INPUTS: 4, _OUTPUTS: 2}  # InferInputTensor.parameters, InferRequestedOutputTensor.parameters
 _SHARED_MEMORY = b"shared_memory_"
+_REQUEST_PARAMETERS = 4  # ModelInferRequest
+_SEQUENCE = b"sequence_id"
+_NO_SEQUENCE = ("", "0")  # as Triton has it
 LONGEST = 1024  # bytes of a name, a version or an id: a caller's word is hashed, quoted and logged
 
 
@@ -24,9 +28,9 @@ LONGEST = 1024  # bytes of a name, a version or an id: a caller's word is hashed
 class Call:
     """One message: the RPC, its bytes, and the few fields the gateway decides by.
 
-    `model`, `version` and `id` are empty where the message names none. `version_field` is where the version stands in
-    `body`. `shared_memory` says whether a tensor is to be read from, or written to, memory of the worker's machine;
-    `reaches_server` whether, model or no model, the call could change more of a server than that model.
+    `model`, `version`, `id` and `sequence` are empty where the message names none. `version_field` is where the version
+    stands in `body`. `shared_memory` says whether a tensor is to be read from, or written to, memory of the worker's
+    machine; `reaches_server` whether, model or no model, the call could change more of a server than that model.
     """
 
     rpc: Rpc
@@ -34,6 +38,7 @@ class Call:
     model: str
     version: str
     id: str
+    sequence: str
     version_field: Extent | None
     shared_memory: bool
     reaches_server: bool
@@ -55,6 +60,7 @@ def malformed(public: str) -> HeadraceError:
 def _read(rpc: Rpc, body: bytes) -> Call:
     strings: dict[int, str] = {}
     version_field: Extent | None = None
+    sequences: list[str] = []
     shared_memory = False
     reaches_server = False
     wanted = (rpc.model, rpc.version, rpc.id)
@@ -71,13 +77,15 @@ def _read(rpc: Rpc, body: bytes) -> Call:
             if wire_type != LENGTH:
                 raise Malformed(f"field {number} is no tensor")
             shared_memory = _names_shared_memory(body, number, value, end, budget)
+        elif infers and number == _REQUEST_PARAMETERS and body.find(_SEQUENCE, value, end) >= 0:
+            sequences += _named_sequence(body, value, end, budget)
         elif number == rpc.settings:
             reaches_server = True
     version = strings.get(rpc.version, "")
     if version and not well_formed_version(version):
         raise Malformed("model_version is neither a positive integer nor an alias")
     model, call_id = strings.get(rpc.model, ""), strings.get(rpc.id, "")
-    return Call(rpc, body, model, version, call_id, version_field, shared_memory, reaches_server)
+    return Call(rpc, body, model, version, call_id, _one(sequences), version_field, shared_memory, reaches_server)
 
 
 def _string(body: bytes, number: int, wire_type: int, value: int, end: int) -> str:
@@ -89,6 +97,31 @@ def _string(body: bytes, number: int, wire_type: int, value: int, end: int) -> s
         return body[value:end].decode()
     except UnicodeDecodeError:
         raise Malformed(f"field {number} is no UTF-8") from None
+
+
+def _one(sequences: Sequence[str]) -> str:
+    if len(sequences) > 1:
+        raise Malformed("sequence_id occurs twice")
+    return sequences[0] if sequences and sequences[0] not in _NO_SEQUENCE else ""
+
+
+def _named_sequence(body: bytes, start: int, end: int, budget: Budget) -> list[str]:
+    """The sequence that a parameter of the request (a map's entry, `body[start:end]`) names; none if it is another."""
+    key, parameter = b"", (end, end)
+    for number, inner_type, _, value, value_end in fields(body, start, end, budget):
+        if number == 1 and inner_type == LENGTH:
+            key = body[value:value_end]
+        elif number == 2 and inner_type == LENGTH:
+            parameter = (value, value_end)
+    if key != _SEQUENCE:
+        return []
+    named = ""
+    for number, inner_type, _, value, value_end in fields(body, *parameter, budget):
+        if inner_type == VARINT:
+            named = str(integer(body, value, value_end))
+        elif inner_type == LENGTH:
+            named = _string(body, number, inner_type, value, value_end)
+    return [named]
 
 
 def _names_shared_memory(body: bytes, tensor: int, start: int, end: int, budget: Budget) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import grpc
 
@@ -18,13 +19,15 @@ class Route:
     """The model and version whose copies shall answer, and the message as they shall read it.
 
     `pinned` says whether the version was named, by the caller or (where versions share their copies) by us, and so
-    travels as `x-model-version`; otherwise the mesh is free to draw.
+    travels as `x-model-version`; otherwise the mesh is free to draw. `sequence` (empty: none) is what the copy is
+    chosen by where the model keeps state between calls.
     """
 
     model: Model
     version: str
     pinned: bool
     body: bytes
+    sequence: str = ""
 
 
 def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
@@ -41,6 +44,8 @@ def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
         )
     if call.version:
         return pin(call, model, resolve(model, call.version))
+    if model.sequence and call.sequence:
+        return pin(call, model, drawn(model, lot(call.sequence)))
     version = drawn(model, draw)
     if model.shares_copies(version):
         return pin(call, model, version)
@@ -49,10 +54,11 @@ def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
 
 def pin(call: Call, model: Model, version: str) -> Route:
     """The route to that version; the message is edited only if it did not already name it."""
+    sequence = call.sequence if model.sequence else ""
     if call.version == version:
-        return Route(model, version, pinned=True, body=call.body)
+        return Route(model, version, pinned=True, body=call.body, sequence=sequence)
     body = replace(call.body, call.version_field, string_field(call.rpc.version, version))
-    return Route(model, version, pinned=True, body=body)
+    return Route(model, version, pinned=True, body=body, sequence=sequence)
 
 
 def find(catalog: Catalog, name: str) -> Model:
@@ -71,6 +77,11 @@ def resolve(model: Model, asked: str) -> str:
             grpc.StatusCode.NOT_FOUND, Reason.VERSION_UNKNOWN, f"{model.name} has no version or alias {asked!r}"
         )
     return version
+
+
+def lot(sequence: str) -> float:
+    """What a sequence draws, in [0, 1): the same for each of its calls."""
+    return int.from_bytes(blake2b(sequence.encode(), digest_size=6).digest()) / 2**48
 
 
 def drawn(model: Model, draw: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
+from urllib.parse import quote
 
 from gateway.authorize import Permit
 from gateway.call import malformed
@@ -21,6 +22,7 @@ MODEL_NAME: Final = "x-model-name"
 MODEL_VERSION: Final = "x-model-version"
 CALLER: Final = "x-caller"
 SEQUENCE_ID: Final = "x-sequence-id"
+_IN_A_HEADER: Final = "!#$&'()*+,/:;=?@[]"  # stays as it is; all else outside of URLs' plain characters is escaped
 
 _OURS: Final = CONTEXT_KEYS | {MODEL_NAME, MODEL_VERSION, CALLER, REQUEST_ID_KEY, SEQUENCE_ID}
 _HOP: Final = frozenset(
@@ -60,6 +62,8 @@ def to_worker(received: Pairs, permit: Permit, route: Route, request_id: str) ->
     kept.append((MODEL_NAME, route.model.name))
     if route.pinned:
         kept.append((MODEL_VERSION, route.version))
+    if route.sequence:
+        kept.append((SEQUENCE_ID, quote(route.sequence, safe=_IN_A_HEADER)))
     kept.append((CALLER, permit.caller.name))
     kept.append((REQUEST_ID_KEY, request_id))
     return kept

@@ -1,9 +1,9 @@
 """ModelStreamInfer: one caller's stream, fanned out. Law: order within a destination is kept; no loss is silent.
 
-Each destination (model, version, pinned or drawn) has its own upstream stream, opened when first needed. A message
-that is refused is answered in-band (`error_message`, as Triton does), or ends the stream with a real status where the
-caller sends `triton_grpc_error: true`. An upstream stream that fails ends the caller's: nobody could tell which of the
-messages under way were lost with it.
+Each destination (model, version, pinned or drawn, sequence) has its own upstream stream, opened when first needed. A
+message that is refused is answered in-band (`error_message`, as Triton does), or ends the stream with a real status
+where the caller sends `triton_grpc_error: true`. An upstream stream that fails ends the caller's: nobody could tell
+which of the messages under way were lost with it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from gateway.exchange import Exchange
 from gateway.headers import to_worker
 from gateway.upstream import Upstream
 from gateway.wire import LENGTH, Malformed, bytes_field, fields, string_field
-from protos.errors import HeadraceError
+from protos.errors import HeadraceError, Reason
 
 Decide = Callable[[bytes], Awaitable[tuple[Permit, Route]]]
 Call = grpc.aio.StreamStreamCall[Any, Any]  # messages are bytes; gRPC's types cannot say so
 
 _REAL_STATUS: Final = "triton_grpc_error"
+_LANES: Final = 1000  # upstream streams of one caller's
 _PATIENCE: Final = 100  # messages in a row that are refused before the stream is
 _ID: Final = 3  # in ModelInferRequest and in ModelInferResponse
 _ERROR_MESSAGE, _INFER_RESPONSE = 1, 2  # ModelStreamInferResponse
@@ -52,7 +53,7 @@ class _Relay:
         self._exchange = exchange
         self._decide = decide
         self._upstream = upstream
-        self._lanes: dict[tuple[str, str, bool], Call] = {}
+        self._lanes: dict[tuple[str, str, bool, str], Call] = {}
         self._writing = asyncio.Lock()  # gRPC takes one message of a stream at a time
         self._refused = 0  # messages one after another
         self._real_status = exchange.header(_REAL_STATUS).lower() == "true"
@@ -67,6 +68,7 @@ class _Relay:
     async def _pass_on(self, message: bytes, lanes: asyncio.TaskGroup) -> None:
         try:
             permit, route = await self._decide(message)
+            call = await self._lane(permit, route, lanes)
         except HeadraceError as error:
             self._refused += 1
             if self._real_status or error.status is grpc.StatusCode.UNAUTHENTICATED or self._refused > _PATIENCE:
@@ -74,16 +76,21 @@ class _Relay:
             await self._write(in_band(error, message))
             return
         self._refused = 0
-        call = await self._lane(permit, route, lanes)
         # A stream that fails is reported by its pump, once.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await call.write(route.body)
 
     async def _lane(self, permit: Permit, route: Route, lanes: asyncio.TaskGroup) -> Call:
-        """The upstream stream of the route's destination."""
-        destination = (route.model.name, route.version, route.pinned)
+        """The upstream stream of the route's destination. Raises HeadraceError OVERLOADED: there are too many."""
+        destination = (route.model.name, route.version, route.pinned, route.sequence)
         call = self._lanes.get(destination)
         if call is None or call.done():
+            if len(self._lanes) >= _LANES:
+                raise HeadraceError(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    Reason.OVERLOADED,
+                    f"one stream carries at most {_LANES} sequences and models; use several streams",
+                )
             opened: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
             lanes.create_task(self._pump(permit, route, opened))
             call = self._lanes[destination] = await opened

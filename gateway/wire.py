@@ -105,6 +105,14 @@ def _varint32(body: bytes, position: int, stop: int) -> tuple[int, int]:
     raise Malformed("a tag or length over 32 bits")
 
 
+def integer(body: bytes, start: int, end: int) -> int:
+    """The varint in `body[start:end]`, as `fields` found it, without its sign."""
+    value = 0
+    for place, byte in enumerate(body[start:end]):
+        value |= (byte & 0x7F) << (7 * place)
+    return value & 0xFFFFFFFFFFFFFFFF
+
+
 def varint(value: int) -> bytes:
     """The shortest encoding of a non-negative integer."""
     encoded = bytearray()

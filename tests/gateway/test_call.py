@@ -64,6 +64,49 @@ def test_every_rpc_is_read_by_its_own_numbers() -> None:
     assert read_call(RPCS[f"/{SERVICE}/RepositoryIndex"], index).model == ""
 
 
+def _in_sequence(**choice: object) -> bytes:
+    request = pb.ModelInferRequest(model_name="digits")
+    request.parameters["sequence_start"].bool_param = True
+    request.parameters["sequence_id"].CopyFrom(pb.InferParameter(**choice))
+    return request.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("choice", "sequence"),
+    [
+        ({"int64_param": 42}, "42"),
+        ({"int64_param": 2**62}, str(2**62)),
+        ({"uint64_param": 2**64 - 1}, str(2**64 - 1)),
+        ({"string_param": "camera-7"}, "camera-7"),
+        ({"string_param": "größe"}, "größe"),
+        ({"int64_param": 0}, ""),  # no sequence, as Triton has it
+        ({"string_param": ""}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_sequence_that_a_request_is_part_of(choice: dict[str, object], sequence: str) -> None:
+    assert read_call(INFER, _in_sequence(**choice)).sequence == sequence
+
+
+def test_a_sequence_is_one_of_the_requests_own_parameters() -> None:
+    assert read_call(INFER, GOOD).sequence == ""
+    request = pb.ModelInferRequest(model_name="digits", id="sequence_id")
+    request.inputs.add(name="sequence_id").parameters["sequence_id"].int64_param = 7
+    request.parameters["sequence_id_of"].int64_param = 8
+    request.parameters["of"].string_param = "sequence_id"
+    assert read_call(INFER, request.SerializeToString()).sequence == ""
+
+
+def test_a_sequence_that_is_not_read_alike_everywhere_is_malformed() -> None:
+    once = _in_sequence(int64_param=1)
+    entry = bytes_field(4, string_field(1, "sequence_id") + bytes_field(2, b"\x10\x02"))
+    assert "sequence_id occurs twice" in _refused(once + entry)
+    assert "is longer than" in _refused(_in_sequence(string_param="x" * 2000))
+    assert "is no UTF-8" in _refused(
+        bytes_field(4, string_field(1, "sequence_id") + bytes_field(2, bytes_field(3, b"\xff")))
+    )
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_second_occurrence_is_malformed(number: int) -> None:
     once = string_field(number, "1")

@@ -145,6 +145,37 @@ def test_one_version_needs_no_traffic() -> None:
 # ---- size and name ----
 
 
+# ---- sequences ----
+
+
+def _of_sequence(sequence: int, version: str = "") -> Call:
+    request = pb.ModelInferRequest(model_name="digits", model_version=version)
+    request.parameters["sequence_id"].int64_param = sequence
+    return read_call(INFER, request.SerializeToString())
+
+
+def test_a_sequence_stays_with_the_version_that_it_drew() -> None:
+    model = _model(sequence=True, traffic={"1": 50, "2": 50})
+    routes = [_choose(_of_sequence(n), model, draw) for n in range(1, 200) for draw in (0.0, 0.999)]
+    assert all(route.pinned and route.sequence for route in routes)
+    assert all(one.version == other.version for one, other in zip(routes[::2], routes[1::2], strict=True))
+    assert 70 < Counter(route.version for route in routes[::2])["1"] < 130
+
+
+def test_a_sequence_may_name_its_version() -> None:
+    route = _choose(_of_sequence(7, "canary"), _model(sequence=True))
+    assert (route.version, route.pinned, route.sequence) == ("2", True, "7")
+
+
+def test_what_is_no_sequence_is_drawn_as_ever() -> None:
+    assert not _choose(_call(), _model(sequence=True)).pinned
+    route = _choose(_of_sequence(7))  # the model keeps no state
+    assert (route.pinned, route.sequence) == (False, "")
+
+
+# ---- what is refused ----
+
+
 def test_too_large() -> None:
     call = _call(raw_input_contents=[bytes(2000)])
     size = len(call.body)

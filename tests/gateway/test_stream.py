@@ -2,11 +2,15 @@
 
 import asyncio
 import time
+from collections import Counter
+from pathlib import Path
 
 import grpc
 import grpc.aio
+import pytest
 
 from protos import grpc_service_pb2 as pb
+from tests.gateway import world as worlds
 from tests.gateway.test_service import refused
 from tests.gateway.world import STREAM, Metadata, World, echo, failing, hanging
 
@@ -133,3 +137,28 @@ async def test_a_stream_of_nothing_but_refused_messages_ends(world: World) -> No
     assert (told.status, told.reason) == (Code.PERMISSION_DENIED, "NOT_GRANTED")
     got = await exchanged(world, *[message("secret"), message("digits")] * 150)  # while a good one starts anew
     assert len([answer for answer in got if answer.error_message]) == 150
+
+
+def in_sequence(sequence: int, id: str) -> bytes:
+    request = pb.ModelInferRequest(model_name="digits", id=id)
+    request.parameters["sequence_id"].int64_param = sequence
+    return request.SerializeToString()
+
+
+async def test_each_sequence_of_a_stream_goes_its_own_way(tmp_path: Path) -> None:
+    async with worlds.world(tmp_path, lambda config: config["models"][0].update(sequence=True)) as world:
+        sent = [in_sequence(1 + n % 3, str(n)) for n in range(12)]
+        got = [answer.infer_response for answer in await exchanged(world, *sent)]
+        assert sorted(int(answer.id) for answer in got) == list(range(12))
+        streams = [dict(pairs)["x-sequence-id"] for pairs in world.one.metadata]
+        assert Counter(streams) == {"1": 4, "2": 4, "3": 4}
+
+
+async def test_a_stream_of_too_many_sequences_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.stream._LANES", 2)
+    async with worlds.world(tmp_path, lambda config: config["models"][0].update(sequence=True)) as world:
+        got = await exchanged(world, in_sequence(1, "a"), in_sequence(2, "b"), in_sequence(3, "c"), in_sequence(1, "d"))
+    assert sorted(answer.infer_response.id for answer in got if not answer.error_message) == ["a", "b", "d"]
+    (refused_one,) = [answer for answer in got if answer.error_message]
+    assert refused_one.infer_response.id == "c"
+    assert refused_one.error_message.startswith("OVERLOADED: one stream carries at most 2")
