@@ -1,6 +1,7 @@
 """What comes back from a worker. Law: a worker's failure becomes ours here, by one table, and nowhere else.
 
-What a worker says about the request is passed on in its words; what it says about itself stays private.
+What a worker says about the request is passed on in its words; what it says about itself stays private, and so does
+what the mesh says in its stead (for x-envoy-overloaded, see Envoy's documentation of its router filter).
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ Pairs = Sequence[tuple[str, str | bytes]]
 _SHED_FOR: Final = 0.1  # seconds after which a full queue may have drained
 _NOT_READY_FOR: Final = 1.0  # seconds after which a copy may have come up
 _FULL_QUEUE: Final = "exceeds maximum queue size"  # Triton says UNAVAILABLE for it
-_OUT_OF_TIME: Final = "request timeout expired"  # Triton says UNAVAILABLE for it, too
+_OUT_OF_TIME: Final = (  # for which UNAVAILABLE is said, too
+    "request timeout expired",  # by Triton
+    "upstream request timeout",  # by Envoy
+)
+_OVERLOADED: Final = "x-envoy-overloaded"  # a breaker is open
+_DENIED: Final = "RBAC: access denied"  # by the worker's sidecar, to us
 _LONGEST: Final = 2000  # characters of a worker's words; callers refuse long trailers
 _ABOUT_ITSELF: Final = frozenset(
     {
@@ -42,13 +48,9 @@ class Answer(NamedTuple):
 def worker_error(error: grpc.aio.AioRpcError, request_id: str) -> HeadraceError:
     """What a caller is told of a worker's failure."""
     said, words = error.code(), (error.details() or "")[:_LONGEST]
-    if said is grpc.StatusCode.DEADLINE_EXCEEDED or (
-        said is grpc.StatusCode.UNAVAILABLE and _OUT_OF_TIME in words.lower()
-    ):
+    if said is grpc.StatusCode.DEADLINE_EXCEEDED or _is_out_of_time(said, words):
         return out_of_time(private=words)
-    if said is grpc.StatusCode.RESOURCE_EXHAUSTED or (
-        said is grpc.StatusCode.UNAVAILABLE and _FULL_QUEUE in words.lower()
-    ):
+    if said is grpc.StatusCode.RESOURCE_EXHAUSTED or _is_overload(error, words):
         return HeadraceError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             Reason.OVERLOADED,
@@ -64,9 +66,26 @@ def worker_error(error: grpc.aio.AioRpcError, request_id: str) -> HeadraceError:
             private=words,
             retry_after=_NOT_READY_FOR,
         )
-    if said in _ABOUT_ITSELF:
+    if said in _ABOUT_ITSELF or _is_of_the_mesh(said, words):
         return unforeseen(request_id, f"the worker says {said.name}: {words}")
     return HeadraceError(said, None, words, details=_details(error))
+
+
+def _is_out_of_time(said: grpc.StatusCode, words: str) -> bool:
+    return said is grpc.StatusCode.UNAVAILABLE and any(each in words.lower() for each in _OUT_OF_TIME)
+
+
+def _is_overload(error: grpc.aio.AioRpcError, words: str) -> bool:
+    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+        return False
+    return _FULL_QUEUE in words.lower() or any(key == _OVERLOADED for key, _ in error.trailing_metadata())
+
+
+def _is_of_the_mesh(said: grpc.StatusCode, words: str) -> bool:
+    """Whether the mesh turns us away: we are not let in, or it has no route for what we ask (a 404 without a word)."""
+    if said is grpc.StatusCode.PERMISSION_DENIED:
+        return words == _DENIED
+    return said is grpc.StatusCode.UNIMPLEMENTED and not words
 
 
 def out_of_time(private: str = "") -> HeadraceError:

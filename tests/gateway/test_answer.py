@@ -25,6 +25,7 @@ def _error(code: grpc.StatusCode, words: str | None = PRIVATE, *trailing: tuple[
         (Code.DEADLINE_EXCEEDED, PRIVATE, Code.DEADLINE_EXCEEDED, Reason.DEADLINE, None),
         (Code.UNAVAILABLE, "Request timeout expired", Code.DEADLINE_EXCEEDED, Reason.DEADLINE, None),
         (Code.UNAVAILABLE, f"{PRIVATE}: request timeout expired", Code.DEADLINE_EXCEEDED, Reason.DEADLINE, None),
+        (Code.UNAVAILABLE, "upstream request timeout", Code.DEADLINE_EXCEEDED, Reason.DEADLINE, None),
         (Code.RESOURCE_EXHAUSTED, PRIVATE, Code.RESOURCE_EXHAUSTED, Reason.OVERLOADED, 0.1),
         (
             Code.UNAVAILABLE,
@@ -54,6 +55,28 @@ def test_what_a_worker_says_about_itself_becomes_ours(
     assert (words or "") in error.private
 
 
+def test_an_open_breaker_is_overload() -> None:
+    error = _error(Code.UNAVAILABLE, PRIVATE, ("x-envoy-overloaded", "true"))
+    assert (error.status, error.reason, error.retry_after) == (Code.RESOURCE_EXHAUSTED, Reason.OVERLOADED, 0.1)
+    assert _error(Code.INTERNAL, PRIVATE, ("x-envoy-overloaded", "true")).reason is Reason.INTERNAL
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "reason"),
+    [
+        (Code.PERMISSION_DENIED, "RBAC: access denied", Reason.INTERNAL),
+        (Code.PERMISSION_DENIED, "RBAC: access denied to the reading room", None),  # a worker's own words
+        (Code.UNIMPLEMENTED, "", Reason.INTERNAL),
+        (Code.UNIMPLEMENTED, None, Reason.INTERNAL),
+        (Code.UNIMPLEMENTED, "Method not found!", None),
+    ],
+)
+def test_what_the_mesh_says_to_us_is_not_for_the_caller(
+    code: grpc.StatusCode, words: str | None, reason: Reason | None
+) -> None:
+    assert _error(code, words).reason is reason
+
+
 _ABOUT_THE_REQUEST = [
     Code.INVALID_ARGUMENT,
     Code.NOT_FOUND,
@@ -76,7 +99,7 @@ def test_what_a_worker_says_about_the_request_is_passed_on(code: grpc.StatusCode
     assert _error(code, "exceeds maximum queue size").status is code
 
 
-@pytest.mark.parametrize("code", _ABOUT_THE_REQUEST)
+@pytest.mark.parametrize("code", [code for code in _ABOUT_THE_REQUEST if code is not Code.UNIMPLEMENTED])
 def test_without_words_and_details(code: grpc.StatusCode) -> None:
     error = _error(code, None)
     assert (error.public, error.details) == ("", None)
