@@ -22,12 +22,14 @@ from mesh.istio.request_authentication import RequestAuthentication
 from mesh.istio.selector import Exported
 from mesh.istio.service_entry import ServiceEntry
 from mesh.istio.sidecar import Sidecar
+from mesh.istio.telemetry import Telemetry
 from mesh.istio.values import Labels, Text
 from mesh.istio.virtual_service import VirtualService
 from mesh.istio.workload_entry import WorkloadEntry
 
 _NETWORKING: Final = tuple(f"networking.istio.io/{version}" for version in ("v1", "v1beta1", "v1alpha3"))
 _SECURITY: Final = tuple(f"security.istio.io/{version}" for version in ("v1", "v1beta1"))
+_TELEMETRY: Final = tuple(f"telemetry.istio.io/{version}" for version in ("v1", "v1alpha1"))
 
 KINDS: Final[Mapping[str, tuple[type[Message], tuple[str, ...]]]] = {
     "VirtualService": (VirtualService, _NETWORKING),
@@ -38,6 +40,7 @@ KINDS: Final[Mapping[str, tuple[type[Message], tuple[str, ...]]]] = {
     "PeerAuthentication": (PeerAuthentication, _SECURITY),
     "AuthorizationPolicy": (AuthorizationPolicy, _SECURITY),
     "RequestAuthentication": (RequestAuthentication, _SECURITY),
+    "Telemetry": (Telemetry, _TELEMETRY),
 }
 """Kind -> (type of its spec, the API versions that may name it)."""
 

@@ -47,7 +47,7 @@ def test_both_names_of_a_field_and_null() -> None:
             _text("VirtualService", f"{{hosts: [digits], gateways: [edge], http: [{{{ROUTE}}}]}}"),
             "spec.gateways[0]: not i",
         ),
-        (_text("Telemetry", "{}"), "kind: not implemented: networking.istio.io/v1 Telemetry"),
+        (_text("EnvoyFilter", "{}"), "kind: not implemented: networking.istio.io/v1 EnvoyFilter"),
         (
             _text("DestinationRule", "{host: d, trafficPolicy: {tls: {mode: SIMPLE}}}"),
             "tls.mode: not implemented: SIMPLE",

@@ -1,0 +1,104 @@
+"""`headrace mesh render`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from headrace.commands.infer import Output
+from headrace.failure import CommandError
+
+if TYPE_CHECKING:
+    from gateway import settings
+    from mesh.render.folder import Changes
+    from mesh.render.source import Issuer, Source
+
+_FILE: Final = "file:"
+_PUBLIC: Final = ("kty", "kid", "use", "alg", "n", "e", "crv", "x", "y")  # RFC 7517, RFC 7518 section 6, RFC 8037
+
+
+def render(
+    config: Annotated[Path, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="headrace.yaml")],
+    to: Annotated[Path, typer.Option(file_okay=False, metavar="DIR", help="Where to write them.")],
+    output: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
+    *,
+    reset_weights: Annotated[
+        bool, typer.Option("--reset-weights", metavar="", help="Start over with the weights of the models' traffic.")
+    ] = False,
+) -> None:
+    """Write the Istio resources of a configuration's models: a file for each host, one for the gateway.
+
+    With upstream.endpoints also the services and copies of a mesh on this machine.
+    Weights that were shifted stay. Files that are no longer needed go; files from elsewhere are left alone.
+    """
+    from gateway import settings  # noqa: PLC0415 - gRPC
+    from mesh.istio.document import RefusedError  # noqa: PLC0415 - pydantic
+    from mesh.render import folder, weights  # noqa: PLC0415
+    from mesh.render.files import render as rendered  # noqa: PLC0415
+    from mesh.render.services import services  # noqa: PLC0415
+    from mesh.render.source import RenderError  # noqa: PLC0415
+
+    try:
+        source = source_of(settings.load(config, os.environ))
+        present = folder.read(to)
+        live = {} if reset_weights else weights.live(folder.ours(present))
+        changes = folder.changes(rendered(source, live), present)
+        folder.apply(to, changes)
+        shifted = weights.shifted(services(source.catalog, source.mesh.gateway), live)
+    except settings.SettingsError as error:
+        raise CommandError(f"the configuration cannot be used\n{error}") from None
+    except RefusedError as error:
+        raise CommandError(f"the weights in {to} cannot be read; --reset-weights starts over\n{error}") from None
+    except RenderError as error:
+        raise CommandError(f"the resources cannot be written\n{error}") from None
+    except OSError as error:
+        raise CommandError(f"{error.filename} cannot be used: {error.strerror}") from None
+    typer.echo((_as_json if output is Output.JSON else _as_lines)(to, changes, shifted))
+
+
+def source_of(loaded: settings.Settings) -> Source:
+    """What the resources follow from, in mesh.render's own words."""
+    from mesh.render.source import Source  # noqa: PLC0415 - pydantic
+
+    issuers = tuple(_issuer(issuer) for issuer in loaded.issuers)
+    return Source(loaded.catalog, loaded.mesh, issuers, loaded.upstream.endpoints)
+
+
+def _issuer(issuer: settings.Issuer) -> Issuer:
+    """Keys from a file are written into the resources: a sidecar cannot read ours."""
+    from mesh.render.source import Issuer  # noqa: PLC0415 - pydantic
+
+    if issuer.jwks is None:
+        return Issuer(issuer.issuer, issuer.audiences)
+    if issuer.jwks.startswith(_FILE):
+        return Issuer(issuer.issuer, issuer.audiences, jwks=_public(Path(issuer.jwks.removeprefix(_FILE))))
+    return Issuer(issuer.issuer, issuer.audiences, jwks_uri=issuer.jwks)
+
+
+def _public(file: Path) -> str:
+    """The keys of a JWK Set that the gateway would use, without what is not for others to know."""
+    from gateway.keys import parse_jwk  # noqa: PLC0415 - cryptography
+
+    usable = [key for key in json.loads(file.read_bytes())["keys"] if isinstance(key, dict) and parse_jwk(key)]
+    return json.dumps({"keys": [{name: key[name] for name in _PUBLIC if name in key} for key in usable]})
+
+
+def _as_json(to: Path, changes: Changes, shifted: Mapping[str, Mapping[str, int]]) -> str:
+    said = {"folder": str(to), "written": list(changes.write), "unchanged": changes.keep, "removed": changes.remove}
+    return json.dumps(said | {"shifted": shifted})
+
+
+def _as_lines(to: Path, changes: Changes, shifted: Mapping[str, Mapping[str, int]]) -> str:
+    files = (("written", changes.write), ("unchanged", changes.keep), ("removed", changes.remove))
+    lines = [f"{what:<9}  {to / name}" for what, names in files for name in names]
+    lines += [f"{model} keeps its live weights {_words(weights)}" for model, weights in shifted.items()]
+    return "\n".join(lines)
+
+
+def _words(weights: Mapping[str, int]) -> str:
+    return " ".join(f"{version}={weight}" for version, weight in weights.items())

@@ -1,0 +1,73 @@
+"""The DestinationRule of a host. Law: a subset for each version, so that each has limits and ejections of its own.
+
+What a model asks for stands on the rule where the model has the host alone, else on its subsets; the mesh's TLS is
+always the rule's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mesh.catalog import Model
+from mesh.render.resource import Fields, duration, given, percent, resource
+from mesh.render.routes import is_retried
+from mesh.render.services import Service
+
+_TLS: Final[Fields] = {"tls": {"mode": "ISTIO_MUTUAL"}}
+_FEWEST_RETRIES: Final = 3  # that may run whatever the budget says; Envoy's own
+_BUDGET_INTERVAL: Final = "10s"  # in which calls count for the budget; unset, only those that run do
+
+
+def destination_rule(service: Service) -> Fields:
+    """Istio's DestinationRule."""
+    policy = _TLS if service.shared else _TLS | _policy(service.models[0])
+    subsets = [
+        given(
+            name=service.subset(model, version),
+            labels=labels or None,
+            trafficPolicy=_policy(model) if service.shared else None,
+        )
+        for model in service.models
+        for version, labels in model.versions.items()
+    ]
+    spec: Fields = {"host": service.host, "trafficPolicy": policy, "subsets": subsets}
+    return resource("DestinationRule", service.namespace, service.resource_name, spec)
+
+
+def _policy(model: Model) -> Fields:
+    breaker = model.breaker
+    return given(
+        loadBalancer=_load_balancer(model),
+        connectionPool={"http": {"http1MaxPendingRequests": breaker.pending, "http2MaxRequests": breaker.requests}},
+        retryBudget=_retry_budget(model),
+        outlierDetection=_outlier_detection(model),
+    )
+
+
+def _load_balancer(model: Model) -> Fields:
+    if model.sequence:
+        return {"consistentHash": {"httpHeaderName": "x-sequence-id"}}
+    return {"simple": "LEAST_REQUEST"}
+
+
+def _retry_budget(model: Model) -> Fields | None:
+    if not is_retried(model):
+        return None
+    return {
+        "percent": percent(model.retries.budget),
+        "minRetryConcurrency": _FEWEST_RETRIES,
+        "budgetInterval": _BUDGET_INTERVAL,
+    }
+
+
+def _outlier_detection(model: Model) -> Fields | None:
+    ejection = model.ejection
+    if ejection is None:
+        return None
+    return {
+        "consecutiveGatewayErrors": ejection.errors,
+        "consecutive5xxErrors": ejection.errors,
+        "interval": duration(ejection.interval),
+        "baseEjectionTime": duration(ejection.time),
+        "maxEjectionPercent": percent(ejection.most),
+    }
