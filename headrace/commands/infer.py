@@ -6,25 +6,18 @@ import asyncio
 import json
 import os
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.commands import parse, token
+from headrace.commands.output import Output
 from headrace.demo import state
 from headrace.failure import CommandError, extra
 
 if TYPE_CHECKING:
     from headrace.client import Answer
-
-
-class Output(StrEnum):
-    """How the answer is printed."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def infer(

@@ -4,10 +4,12 @@ set -euo pipefail
 out=$(mkdir -p "${1:?usage: tools.sh DIR}" && cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 install() { [ -x "$out/$(basename "${1%@*}")" ] || (cd / && GOBIN=$out go install "$1"); }
-build() { [ -x "$out/$1" ] || go build -C "$here/istio-oracle" -o "$out/$1" "$2"; }
+build() { [ -x "$out/$2" ] || go build -C "$here/$1" -o "$out/$2" "$3"; }
 install github.com/bojand/ghz/cmd/ghz@v0.121.0
 install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
 install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11
 install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0
-build istio-oracle .
-build istioctl istio.io/istio/istioctl/cmd/istioctl
+build istio-oracle istio-oracle .
+build istio-oracle istioctl istio.io/istio/istioctl/cmd/istioctl
+build kube-apiserver etcd go.etcd.io/etcd/server/v3
+build kube-apiserver kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver

@@ -6,20 +6,15 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.commands.infer import Output
+from headrace.commands.output import Output
 from headrace.failure import CommandError
 
 if TYPE_CHECKING:
-    from gateway import settings
     from mesh.render.folder import Changes
-    from mesh.render.source import Issuer, Source
-
-_FILE: Final = "file:"
-_PUBLIC: Final = ("kty", "kid", "use", "alg", "n", "e", "crv", "x", "y")  # RFC 7517, RFC 7518 section 6, RFC 8037
 
 
 def render(
@@ -37,6 +32,7 @@ def render(
     Weights that were shifted stay. Files that are no longer needed go; files from elsewhere are left alone.
     """
     from gateway import settings  # noqa: PLC0415 - gRPC
+    from headrace.rendering import source_of  # noqa: PLC0415 - the same
     from mesh.istio.document import RefusedError  # noqa: PLC0415 - pydantic
     from mesh.render import folder, weights  # noqa: PLC0415
     from mesh.render.files import render as rendered  # noqa: PLC0415
@@ -59,33 +55,6 @@ def render(
     except OSError as error:
         raise CommandError(f"{error.filename} cannot be used: {error.strerror}") from None
     typer.echo((_as_json if output is Output.JSON else _as_lines)(to, changes, shifted))
-
-
-def source_of(loaded: settings.Settings) -> Source:
-    """What the resources follow from, in mesh.render's own words."""
-    from mesh.render.source import Source  # noqa: PLC0415 - pydantic
-
-    issuers = tuple(_issuer(issuer) for issuer in loaded.issuers)
-    return Source(loaded.catalog, loaded.mesh, issuers, loaded.upstream.endpoints)
-
-
-def _issuer(issuer: settings.Issuer) -> Issuer:
-    """Keys from a file are written into the resources: a sidecar cannot read ours."""
-    from mesh.render.source import Issuer  # noqa: PLC0415 - pydantic
-
-    if issuer.jwks is None:
-        return Issuer(issuer.issuer, issuer.audiences)
-    if issuer.jwks.startswith(_FILE):
-        return Issuer(issuer.issuer, issuer.audiences, jwks=_public(Path(issuer.jwks.removeprefix(_FILE))))
-    return Issuer(issuer.issuer, issuer.audiences, jwks_uri=issuer.jwks)
-
-
-def _public(file: Path) -> str:
-    """The keys of a JWK Set that the gateway would use, without what is not for others to know."""
-    from gateway.keys import parse_jwk  # noqa: PLC0415 - cryptography
-
-    usable = [key for key in json.loads(file.read_bytes())["keys"] if isinstance(key, dict) and parse_jwk(key)]
-    return json.dumps({"keys": [{name: key[name] for name in _PUBLIC if name in key} for key in usable]})
 
 
 def _as_json(to: Path, changes: Changes, shifted: Mapping[str, Mapping[str, int]]) -> str:
