@@ -95,7 +95,7 @@ def quantile(bins: Bins, share: float) -> float | None:
     left = share * sum(bins.values())
     for (lower, width), count in sorted(bins.items()):
         if left <= count:
-            return lower + width * left / count
+            return lower + width * (left / count)
         left -= count
     return None
 
