@@ -25,7 +25,7 @@ def test_a_model_alone_has_its_limits_on_the_rule() -> None:
         "tls": {"mode": "ISTIO_MUTUAL"},
         "loadBalancer": {"simple": "LEAST_REQUEST"},
         "connectionPool": {"http": {"http1MaxPendingRequests": 64, "http2MaxRequests": 512}},
-        "retryBudget": {"percent": 25, "minRetryConcurrency": 3, "budgetInterval": "10s"},
+        "retryBudget": {"percent": 25, "minRetryConcurrency": 3},
         "outlierDetection": {
             "consecutiveGatewayErrors": 3,
             "consecutive5xxErrors": 3,
