@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gateway.settings import load
-from headrace.commands.mesh.render import source_of
+from headrace.rendering import source_of
 from mesh.istio.load import load_world
 from mesh.istio.proxies import Proxy
 from mesh.istio.resource import Resource
