@@ -140,5 +140,6 @@ def service_config(model: Model) -> dict[str, object]:
                 },
             }
         ]
-        config["retryThrottling"] = {"maxTokens": _MOST_TOKENS, "tokenRatio": model.retries.budget}
+        if model.retries.budget is not None:
+            config["retryThrottling"] = {"maxTokens": _MOST_TOKENS, "tokenRatio": model.retries.budget}
     return config

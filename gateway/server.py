@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from gateway.authorize import Authorizer, Grant
 from gateway.direct import Direct
 from gateway.health import Health
 from gateway.local import Local
+from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
 from gateway.rpcs import SERVICE
@@ -57,14 +59,14 @@ class Addresses:
     admin: str | None
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, environ: Mapping[str, str] = os.environ) -> int:
     """Serve until SIGTERM or SIGINT; 0 once drained, which a second signal cuts short. Raises StartError."""
     with logs.to_stderr():
-        asyncio.run(_until_stopped(settings))
+        asyncio.run(_until_stopped(settings, environ))
     return 0
 
 
-async def _until_stopped(settings: Settings) -> None:
+async def _until_stopped(settings: Settings, environ: Mapping[str, str]) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def stop_or_hurry() -> None:
@@ -72,7 +74,7 @@ async def _until_stopped(settings: Settings) -> None:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop_or_hurry)
-    async with serving(settings, hurry) as addresses:
+    async with serving(settings, hurry, environ) as addresses:
         print(f"headrace gateway ready on {addresses.grpc}", flush=True)  # noqa: T201 - what starters wait for
         if addresses.admin is not None:
             log.info("admin pages on http://%s", addresses.admin)
@@ -82,13 +84,18 @@ async def _until_stopped(settings: Settings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings, hurry: asyncio.Event | None = None) -> AsyncIterator[Addresses]:
-    """A gateway that takes calls while inside, and drains on leaving, or until `hurry` is set. Raises StartError."""
+async def serving(
+    settings: Settings, hurry: asyncio.Event | None = None, environ: Mapping[str, str] = os.environ
+) -> AsyncIterator[Addresses]:
+    """A gateway that takes calls while inside, and drains on leaving, or until `hurry` is set. Raises StartError.
+
+    `environ` is looked through for what gRPC itself will read there.
+    """
     async with contextlib.AsyncExitStack() as stack:
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
         issuers = await _issuers(settings, stack)
         readiness = Readiness(lambda: any(issuer.keys.current.keys for issuer in issuers))
-        upstream = _upstream(settings)
+        upstream = _upstream(settings, environ)
         stack.push_async_callback(upstream.close)
         steps = Steps(
             verifier=Verifier(issuers, time.time),
@@ -167,10 +174,16 @@ def _fetch(issuer: Issuer, session: aiohttp.ClientSession) -> jwks.Fetch:
     return jwks.from_url(session, issuer.jwks)
 
 
-def _upstream(settings: Settings) -> Upstream:
-    if settings.upstream.mode == "direct":
-        return Direct(settings.upstream.endpoints)
-    return Sidecar(settings.catalog, settings.upstream.proxy)
+def _upstream(settings: Settings, environ: Mapping[str, str]) -> Upstream:
+    match settings.upstream.mode:
+        case "direct":
+            return Direct(settings.upstream.endpoints)
+        case "mesh":
+            return Sidecar(settings.catalog, settings.upstream.proxy)
+        case "xds":
+            if (mistake := mistake_in_bootstrap(environ)) is not None:
+                raise StartError(mistake)
+            return Proxyless(settings.catalog)
 
 
 def _grants(settings: Settings) -> tuple[Grant, ...]:

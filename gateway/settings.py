@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
-from gateway import direct
+from gateway import direct, proxyless
 from gateway.configfile import Place, SettingsError, read
 from gateway.jwks import is_safe_url
 from gateway.jws import ALGORITHMS
@@ -157,8 +157,9 @@ class Upstream(Frozen):
     """How the workers are reached.
 
     `direct`: gRPC itself dials `endpoints`, model -> version -> addresses. `mesh`: through the sidecar at `proxy`, or,
-    without one, by calls that the mesh captures. `xds`: by gRPC's own xDS client. In a mesh `endpoints` say where
-    copies listen on this machine, for `headrace mesh render` to tell the mesh.
+    without one, by calls that the mesh captures. `xds`: by gRPC's own xDS client, which cannot do all that a model may
+    ask of a mesh (`gateway.proxyless`). In a mesh `endpoints` say where copies listen on this machine, for `headrace
+    mesh render` to tell the mesh.
     """
 
     mode: Literal["direct", "mesh", "xds"] = "direct"
@@ -203,6 +204,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     mistakes = [file.mistake(place, what) for place, what in _incoherent(settings)]
     if mistakes:
         raise SettingsError(mistakes)
+    if settings.upstream.mode == "xds":
+        return settings.model_copy(update={"models": tuple(map(proxyless.carried_out, settings.models))})
     return settings
 
 
@@ -283,10 +286,17 @@ def _incoherent(settings: Settings) -> Iterator[tuple[Place, str]]:
     for index, name in enumerate(names):
         if name in names[:index]:
             yield ("models", index, "name"), f"there is another model {name}"
-        for place, what in settings.models[index].mistakes():
+        for place, what in _incoherent_model(settings.models[index], settings.upstream):
             yield ("models", index, *place), what
     yield from _incoherent_access(settings)
     yield from ((("upstream", *place), what) for place, what in _incoherent_upstream(settings))
+
+
+def _incoherent_model(model: Model, upstream: Upstream) -> Iterator[tuple[Place, str]]:
+    """What does not fit in a model, or with how it is reached: (place in the model, what)."""
+    yield from model.mistakes()
+    if upstream.mode == "xds":
+        yield from proxyless.mistakes(model)
 
 
 def _incoherent_upstream(settings: Settings) -> Iterator[tuple[Place, str]]:

@@ -1,70 +1,26 @@
-"""Mesh mode: the channels to the sidecar. Law: which copy answers is the mesh's to decide; we say for which host.
+"""Mesh mode: the channels to the sidecar. Law: retries, limits and certificates are the sidecar's; none is added here.
 
-Calls carry the model's host as `:authority`, in plain text: the mesh's certificates are the sidecar's alone.
+Calls carry the model's host as `:authority`, in plain text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 import grpc.aio
 
-from gateway.choose import Route
+from gateway.by_host import ByHost
 from gateway.upstream import CHANNEL
-from mesh.catalog import Catalog, Model
-
-Place = tuple[str, frozenset[tuple[str, str]]]
-"""A model's host, and the labels of a version's copies among those behind it."""
+from mesh.catalog import Catalog
 
 
-class Sidecar:
+class Sidecar(ByHost):
     """The mesh by its sidecar: at `proxy` (HOST:PORT), or, with None, by calls to hosts that the mesh captures."""
 
     def __init__(self, catalog: Catalog, proxy: str | None) -> None:
-        self._proxy = proxy
-        self._places = {
-            (model.name, version): _place(model, version) for model in catalog.values() for version in model.versions
-        }
-        self._channels: dict[str, grpc.aio.Channel] = {}  # by host
-
-    def channel_of(self, route: Route) -> grpc.aio.Channel:
-        """The channel for the model's host."""
-        host = route.model.host
-        channel = self._channels.get(host)
-        if channel is None:
-            channel = self._channels[host] = _open(self._proxy or host, host)
-        return channel
-
-    def service_of(self, route: Route) -> Place:
-        """The host, and the labels of the version's copies."""
-        return self._places[route.model.name, route.version]
-
-    def models_beside(self, route: Route) -> frozenset[str]:
-        """Every model with copies of the same host that may be the same: whose labels do not contradict."""
-        host, labels = self.service_of(route)
-        wanted = dict(labels)
-        return frozenset(
-            model
-            for (model, _), (its_host, its_labels) in self._places.items()
-            if its_host == host and not _contradict(wanted, its_labels)
-        )
-
-    async def close(self) -> None:
-        """End every channel; calls under way are cancelled."""
-        for channel in self._channels.values():
-            await channel.close()
+        super().__init__(catalog, lambda host: _dial(proxy or host, host))
 
 
-def _place(model: Model, version: str) -> Place:
-    return model.host, frozenset(model.versions[version].items())
-
-
-def _contradict(one: Mapping[str, str], other: Iterable[tuple[str, str]]) -> bool:
-    return any(one.get(key, value) != value for key, value in other)
-
-
-def _open(address: str, authority: str) -> grpc.aio.Channel:
-    """Retries are the mesh's: gRPC would add its own to them."""
+def _dial(address: str, authority: str) -> grpc.aio.Channel:
+    """A channel without gRPC's own retries, which would come on top of the mesh's."""
     options = (
         *CHANNEL,
         ("grpc.default_authority", authority),

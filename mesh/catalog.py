@@ -76,23 +76,23 @@ AliasName = Annotated[str, _named(_ALIAS, "alias (a letter, then letters, digits
 class Retries(Frozen):
     """How often a failed infer or inspect call is tried again, for which failures, and how long one try may take.
 
-    `budget` is the most that retries may add to the calls.
+    `budget` is the most that retries may add to the calls; null is no bound.
     """
 
     attempts: int = Field(default=2, ge=0, le=4)
     per_try: Duration | None = None
     on: tuple[RetryOn, ...] = ("unavailable", "reset", "refused-stream", "connect-failure")
-    budget: Share = 0.2
+    budget: Share | None = 0.2
 
 
 class Breaker(Frozen):
     """The most calls of one gateway that a version's copies may have at a time, and that may wait for a connection.
 
-    What is over is refused at once. The defaults are Envoy's.
+    What is over is refused at once. The defaults are Envoy's; `pending` null is no bound.
     """
 
     requests: int = Field(default=1024, ge=1, le=2**31 - 1)
-    pending: int = Field(default=1024, ge=1, le=2**31 - 1)
+    pending: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = 1024
 
 
 class Ejection(Frozen):

@@ -22,12 +22,25 @@ from mesh.istio.load_balancer import ConsistentHashLB
 _NO_END: Final = "0s"
 
 
+Bound = Callable[[str], Json]
+"""The fields of a RouteAction that end a call after a time."""
+
+
+def grpc_timeout(timeout: str) -> Json:
+    """Also a caller's own deadline (`grpc-timeout`) is heeded, and bounded by the route's timeout if it has one."""
+    return {"timeout": timeout, "max_grpc_timeout": timeout}
+
+
 @dataclass(frozen=True)
 class Directory:
-    """How destinations are found: the cluster of each, and the hash that chooses its copies (None: no hash)."""
+    """How destinations are found: the cluster of each, and the hash that chooses its copies (None: no hash).
+
+    `bound` is how a caller of this kind is told of a route's timeout.
+    """
 
     cluster_of: Callable[[Destination], str]
     hash_of: Callable[[Destination], ConsistentHashLB | None]
+    bound: Bound
 
 
 def action(route: HTTPRoute, port: int, directory: Directory) -> Json:
@@ -44,7 +57,7 @@ def default_action(cluster: str, hashing: ConsistentHashLB | None) -> Json:
     policy = hash_policy(hashing) if hashing else None
     return message(
         cluster=cluster,
-        **_timeouts(_NO_END),
+        **grpc_timeout(_NO_END),
         retry_policy=retry_policy(None, hashed=False),
         hash_policy=[policy] if policy else None,
     )
@@ -52,7 +65,7 @@ def default_action(cluster: str, hashing: ConsistentHashLB | None) -> Json:
 
 def passthrough_action(cluster: str) -> Json:
     """envoy.config.route.v3.RouteAction that forwards as it comes: no retries, no end."""
-    return {"cluster": cluster, **_timeouts(_NO_END)}
+    return {"cluster": cluster, **grpc_timeout(_NO_END)}
 
 
 def _forward(route: HTTPRoute, directory: Directory) -> Json:
@@ -60,18 +73,13 @@ def _forward(route: HTTPRoute, directory: Directory) -> Json:
     policies = [policy for hashing in hashes if hashing and (policy := hash_policy(hashing))]
     return message(
         **cluster_specifier(route.route, directory.cluster_of),
-        **_timeouts(route.timeout.json if route.timeout else _NO_END),
+        **directory.bound(route.timeout.json if route.timeout else _NO_END),
         **(_rewrite(route.rewrite) if route.rewrite else {}),
         host_rewrite_literal=_authority(route) or None,
         request_mirror_policies=mirror_policies(route, directory.cluster_of) or None,
         hash_policy=policies or None,
         retry_policy=retry_policy(route.retries, hashed=len(route.route) == 1 and hashes[0] is not None),
     )
-
-
-def _timeouts(timeout: str) -> Json:
-    """Also a caller's own deadline (`grpc-timeout`) is heeded, and bounded by the route's timeout if it has one."""
-    return {"timeout": timeout, "max_grpc_timeout": timeout}
 
 
 def _rewrite(rewrite: HTTPRewrite) -> Json:

@@ -19,11 +19,16 @@ from mesh.istio.world import World, most_specific
 
 @dataclass(frozen=True)
 class Rule:
-    """Rules that were merged into one. `resource` is the first of them."""
+    """Rules that were merged into one: `parts`, in order."""
 
-    resource: Resource[DestinationRule]
+    parts: tuple[Resource[DestinationRule], ...]
     spec: DestinationRule
     export_to: frozenset[str]
+
+    @property
+    def resource(self) -> Resource[DestinationRule]:
+        """The first of the rules."""
+        return self.parts[0]
 
     @property
     def selector(self) -> Mapping[str, str] | None:
@@ -123,7 +128,7 @@ def _rules(world: World, namespace: str, wanted: Callable[[Rule], bool]) -> Mapp
 
 def _rule(resource: Resource[DestinationRule]) -> Rule:
     private = resource.spec.workload_selector is not None
-    return Rule(resource, resource.spec, frozenset({"."} if private else resource.spec.export_to))
+    return Rule((resource,), resource.spec, frozenset({"."} if private else resource.spec.export_to))
 
 
 def _is_local(rule: Rule) -> bool:
@@ -153,6 +158,6 @@ def _merge(rules: list[Rule], new: Rule) -> None:
         subsets = (*rule.spec.subsets, *(subset for subset in new.spec.subsets if subset.name not in names))
         policy = rule.spec.traffic_policy or new.spec.traffic_policy
         spec = rule.spec.model_copy(update={"subsets": subsets, "traffic_policy": policy})
-        rules[index] = replace(rule, spec=spec)
+        rules[index] = replace(rule, parts=(*rule.parts, *new.parts), spec=spec)
     if apart:
         rules.append(new)

@@ -31,11 +31,11 @@ def short_names(host: str, namespace: str) -> tuple[str, ...]:
 
 def addresses(entry: ServiceEntry) -> tuple[str, ...]:
     """The virtual addresses of a service as hosts. Of several, Istio's routes know the last alone."""
-    return tuple(map(bracketed, filter(_is_address, map(_single, entry.addresses[-1:]))))
+    return tuple(map(bracketed, filter(_is_address, map(single, entry.addresses[-1:]))))
 
 
-def _single(address: str) -> str:
-    """An address for a network that holds one alone."""
+def single(address: str) -> str:
+    """An address, also for a network that holds one alone; a larger network stays."""
     if "/" not in address:
         return address
     network = ip_network(address, strict=False)

@@ -18,7 +18,7 @@ def load_balancing(settings: LoadBalancerSettings | None) -> Json:
     fields = _simple(settings)
     if settings.consistent_hash is None:
         return fields
-    hashed = _hashed(settings.consistent_hash)
+    hashed = hash_balancing(settings.consistent_hash)
     return hashed if len(hashed) > 1 else fields | hashed  # a ring or table without a size leaves the warmup there
 
 
@@ -45,7 +45,8 @@ def _slow_start(settings: LoadBalancerSettings) -> Json | None:
     )
 
 
-def _hashed(settings: ConsistentHashLB) -> Json:
+def hash_balancing(settings: ConsistentHashLB) -> Json:
+    """The same for a hash."""
     if settings.maglev is not None:
         return {"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": str(settings.maglev.table_size)}}
     size = settings.minimum_ring_size or _RING_SIZE

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from mesh.envoy.actions import Directory, default_action, passthrough_action
+from mesh.envoy.actions import Bound, Directory, default_action, grpc_timeout, passthrough_action
 from mesh.envoy.destination_rules import rule_for
 from mesh.envoy.hash_policies import hash_of_destination, hash_of_service
 from mesh.envoy.http_routes import http_routes
@@ -37,7 +37,7 @@ def routes(world: World, proxy: Proxy) -> list[dict[str, object]]:
 
 
 def _route_configuration(world: World, proxy: Proxy, port: int) -> Json:
-    hosts = virtual_hosts(_claims(world, proxy, port), port, proxy.namespace)
+    hosts = virtual_hosts(claims(world, proxy, port, grpc_timeout), port, proxy.namespace)
     return {
         "name": str(port),
         "virtual_hosts": [*hosts, _everything_else(world, proxy)],
@@ -47,15 +47,18 @@ def _route_configuration(world: World, proxy: Proxy, port: int) -> Json:
     }
 
 
-def _claims(world: World, proxy: Proxy, port: int) -> Iterator[Claim]:
-    """What each VirtualService routes for, and then every service that none routes for."""
+def claims(world: World, proxy: Proxy, port: int, bound: Bound) -> Iterator[Claim]:
+    """What each VirtualService routes for, and then every service that none routes for.
+
+    `bound` is how this caller is told of a VirtualService's timeouts.
+    """
     seen, policies = imported(world, proxy), virtual_services(world, proxy)
     registry, best = services_of_port(seen, port), narrowest(seen, policies)
     routed: set[str] = set()
     for resource in policies:
         if port != HTTP_PORT and not concerned(resource, registry):
             continue
-        found = http_routes(resource, proxy, port, _directory(world, proxy, resource.namespace, port))
+        found = http_routes(resource, proxy, port, _directory(world, proxy, resource.namespace, port, bound))
         others, own = split(resource, registry, best)
         if found and (own or port == HTTP_PORT):
             routed.update(service.host.lower() for service in own)
@@ -65,7 +68,7 @@ def _claims(world: World, proxy: Proxy, port: int) -> Iterator[Claim]:
             yield Claim((), (service,), [_service_route(world, proxy, service, port)])
 
 
-def _directory(world: World, proxy: Proxy, namespace: str, port: int) -> Directory:
+def _directory(world: World, proxy: Proxy, namespace: str, port: int, bound: Bound) -> Directory:
     """How the destinations of a VirtualService in a namespace are found."""
     namespaces = {service.host: service.namespace for service in services(world, proxy)}
 
@@ -78,7 +81,7 @@ def _directory(world: World, proxy: Proxy, namespace: str, port: int) -> Directo
         rule = rule_for(world, host, namespaces[host], proxy) if host in namespaces else None
         return hash_of_destination(rule.spec, destination) if rule else None
 
-    return Directory(cluster_of, hash_of)
+    return Directory(cluster_of, hash_of, bound)
 
 
 def _service_route(world: World, proxy: Proxy, service: Service, port: int) -> Json:

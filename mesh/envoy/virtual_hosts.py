@@ -23,14 +23,17 @@ class Claim:
     routes: Sequence[Json]
 
 
-def virtual_hosts(claims: Iterable[Claim], port: int, namespace: str) -> list[Json]:
-    """Each envoy.config.route.v3.VirtualHost for callers in a namespace, by name."""
+def virtual_hosts(claims: Iterable[Claim], port: int, namespace: str, *, with_port: bool = False) -> list[Json]:
+    """Each envoy.config.route.v3.VirtualHost for callers in a namespace, by name.
+
+    `with_port`: each domain also with the port, for callers that look for their authority as it is.
+    """
     claims = tuple(claims)
     registered = {name for claim in claims for one in claim.services for name in _names(one.host.lower(), port)}
     taken: set[str] = set()
     found: dict[str, Json] = {}
     for claim in claims:
-        for host, domains, short in _claimed(claim, namespace):
+        for host, domains, short in _claimed(claim, namespace, port if with_port else None):
             name = f"{bracketed(host)}:{port}"
             if name in found:
                 continue
@@ -51,14 +54,19 @@ def virtual_host(name: str, domains: Sequence[str], routes: Sequence[Json]) -> J
     }
 
 
-def _claimed(claim: Claim, namespace: str) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
+def _claimed(claim: Claim, namespace: str, port: int | None) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
     """(host, all its domains, those of them that are only other spellings) of each host of a claim."""
     for host in map(str.lower, claim.hosts):
-        yield host, (bracketed(host),), ()
+        yield host, _spelled((bracketed(host),), port), ()
     for service in claim.services:
         host = service.host.lower()
         short = short_names(host, namespace)
-        yield host, (host, *short, *addresses(service.entry.spec)), short
+        yield host, _spelled((host, *short, *addresses(service.entry.spec)), port), _spelled(short, port)
+
+
+def _spelled(domains: Iterable[str], port: int | None) -> tuple[str, ...]:
+    """Domains; with a port, each also as `DOMAIN:PORT`."""
+    return tuple(text for one in domains for text in ((one,) if port is None else (one, f"{one}:{port}")))
 
 
 def _names(host: str, port: int) -> tuple[str, str]:

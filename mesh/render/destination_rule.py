@@ -15,7 +15,6 @@ from mesh.render.services import Service
 
 _TLS: Final[Fields] = {"tls": {"mode": "ISTIO_MUTUAL"}}
 _FEWEST_RETRIES: Final = 3  # that may run whatever the budget says; Envoy's own
-_BUDGET_INTERVAL: Final = "10s"  # in which calls count for the budget; unset, only those that run do
 
 
 def destination_rule(service: Service) -> Fields:
@@ -38,7 +37,9 @@ def _policy(model: Model) -> Fields:
     breaker = model.breaker
     return given(
         loadBalancer=_load_balancer(model),
-        connectionPool={"http": {"http1MaxPendingRequests": breaker.pending, "http2MaxRequests": breaker.requests}},
+        connectionPool={
+            "http": given(http1MaxPendingRequests=breaker.pending, http2MaxRequests=breaker.requests),
+        },
         retryBudget=_retry_budget(model),
         outlierDetection=_outlier_detection(model),
     )
@@ -51,13 +52,10 @@ def _load_balancer(model: Model) -> Fields:
 
 
 def _retry_budget(model: Model) -> Fields | None:
-    if not is_retried(model):
+    if not is_retried(model) or model.retries.budget is None:
         return None
-    return {
-        "percent": percent(model.retries.budget),
-        "minRetryConcurrency": _FEWEST_RETRIES,
-        "budgetInterval": _BUDGET_INTERVAL,
-    }
+    # Without budgetInterval: with it Envoy weighs the retries that run against all calls of that time, and so bounds none.
+    return {"percent": percent(model.retries.budget), "minRetryConcurrency": _FEWEST_RETRIES}
 
 
 def _outlier_detection(model: Model) -> Fields | None:

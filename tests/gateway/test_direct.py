@@ -85,6 +85,12 @@ def test_what_changes_something_is_never_retried() -> None:
     assert not any("SharedMemory" in name or "Settings" in name for name in named)
 
 
+def test_retries_without_a_budget() -> None:
+    config = service_config(_model("digits", "1", retries={"budget": None}))
+    assert "methodConfig" in config
+    assert "retryThrottling" not in config
+
+
 @pytest.mark.parametrize("retries", [{"retries": {"attempts": 0}}, {"retries": {"on": ()}}, {"sequence": True}])
 def test_no_retries(retries: dict[str, object]) -> None:
     config = service_config(_model("digits", "1", **retries))

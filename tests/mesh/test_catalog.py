@@ -156,7 +156,7 @@ def test_what_does_not_fit_together(changes: dict[str, object], place: tuple[str
     assert what in told
 
 
-@pytest.mark.parametrize("share", ["0%", "101%", "20", "20 %", "-5%", "2.5%", 0.2, 20, None])
+@pytest.mark.parametrize("share", ["0%", "101%", "20", "20 %", "-5%", "2.5%", 0.2, 20])
 def test_what_is_no_share(share: object) -> None:
     with pytest.raises(ValidationError, match="is no share"):
         Retries.model_validate({"budget": share})
@@ -165,6 +165,13 @@ def test_what_is_no_share(share: object) -> None:
 @pytest.mark.parametrize(("share", "ratio"), [("1%", 0.01), ("20%", 0.2), ("100%", 1.0)])
 def test_shares(share: str, ratio: float) -> None:
     assert Retries.model_validate({"budget": share}).budget == ratio
+
+
+def test_bounds_that_are_none() -> None:
+    model = _model(retries={"budget": None}, breaker={"pending": None}, ejection=None)
+    assert (model.retries.budget, model.breaker.pending, model.ejection) == (None, None, None)
+    assert '"budget":null' in model.model_dump_json()
+    assert '"budget":"20%"' in Retries().model_dump_json()
 
 
 def test_models_do_not_change() -> None:

@@ -1,0 +1,75 @@
+"""What holds for every way through a mesh: a channel for each host, and who may be met there."""
+
+from __future__ import annotations
+
+import grpc.aio
+import pytest
+
+from gateway.by_host import ByHost
+from gateway.choose import Route
+from mesh.catalog import Catalog, Model
+
+
+def model(name: str, host: str, **versions: dict[str, str]) -> Model:
+    labels = {name.removeprefix("v"): labels for name, labels in versions.items()}
+    traffic = {version: 100 if version == "1" else 0 for version in labels}
+    return Model.model_validate({"name": name, "host": host, "versions": labels, "traffic": traffic})
+
+
+ONE, TWO = {"version": "v1"}, {"version": "v2"}
+CATALOG: Catalog = {
+    one.name: one
+    for one in (
+        model("digits", "digits.svc:8001", v1=ONE, v2=TWO),
+        model("a", "triton.svc:8001", v1={"pool": "a100"}, v2={}),
+        model("b", "triton.svc:8001", v1={"pool": "l4"}),
+        model("c", "triton.svc:8001", v1={"gpu": "yes"}),
+    )
+}
+
+
+def route(name: str, version: str = "1") -> Route:
+    return Route(CATALOG[name], version, pinned=True, body=b"body")
+
+
+def by_host(catalog: Catalog = CATALOG) -> ByHost:
+    return ByHost(catalog, grpc.aio.insecure_channel)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "beside"),
+    [
+        ("digits", "1", {"digits"}),
+        ("a", "1", {"a", "c"}),  # a copy may have both labels
+        ("a", "2", {"a", "b", "c"}),
+        ("b", "1", {"a", "b", "c"}),  # a's second version is on every copy
+        ("c", "1", {"a", "b", "c"}),
+    ],
+)
+def test_models_beside(name: str, version: str, beside: set[str]) -> None:
+    assert by_host().models_beside(route(name, version)) == beside
+
+
+def test_services_are_told_apart_by_host_and_labels() -> None:
+    upstream = by_host()
+    services = {upstream.service_of(route(*way)) for way in (("digits", "1"), ("digits", "2"), ("a", "1"), ("b", "1"))}
+    assert len(services) == 4
+    other = model("d", "triton.svc:8001", v1={})
+    shared = by_host({**CATALOG, "d": other})
+    assert shared.service_of(route("a", "2")) == shared.service_of(Route(other, "1", pinned=True, body=b""))
+
+
+async def test_a_host_is_dialled_once_and_its_channel_closed() -> None:
+    dialled: list[str] = []
+
+    def dial(host: str) -> grpc.aio.Channel:
+        dialled.append(host)
+        return grpc.aio.insecure_channel(host)
+
+    upstream = ByHost(CATALOG, dial)
+    channels = [upstream.channel_of(route(*way)) for way in (("a", "1"), ("a", "2"), ("b", "1"), ("digits", "1"))]
+    assert dialled == ["triton.svc:8001", "digits.svc:8001"]
+    assert channels[0] is channels[1] is channels[2]
+    await upstream.close()
+    with pytest.raises(grpc.aio.UsageError):
+        await channels[0].channel_ready()
