@@ -19,7 +19,10 @@ Pairs = Sequence[tuple[str, str | bytes]]
 
 _SHED_FOR: Final = 0.1  # seconds after which a full queue may have drained
 _NOT_READY_FOR: Final = 1.0  # seconds after which a copy may have come up
-_FULL_QUEUE: Final = "exceeds maximum queue size"  # Triton says UNAVAILABLE for it
+_FULL: Final = (  # for which UNAVAILABLE is said
+    "exceeds maximum queue size",  # by Triton
+    "circuit breaker drop",  # by gRPC's xDS client
+)
 _OUT_OF_TIME: Final = (  # for which UNAVAILABLE is said, too
     "request timeout expired",  # by Triton
     "upstream request timeout",  # by Envoy
@@ -78,7 +81,8 @@ def _is_out_of_time(said: grpc.StatusCode, words: str) -> bool:
 def _is_overload(error: grpc.aio.AioRpcError, words: str) -> bool:
     if error.code() is not grpc.StatusCode.UNAVAILABLE:
         return False
-    return _FULL_QUEUE in words.lower() or any(key == _OVERLOADED for key, _ in error.trailing_metadata())
+    full = any(each in words.lower() for each in _FULL)
+    return full or any(key == _OVERLOADED for key, _ in error.trailing_metadata())
 
 
 def _is_of_the_mesh(said: grpc.StatusCode, words: str) -> bool:

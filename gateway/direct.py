@@ -16,7 +16,7 @@ import grpc.aio
 
 from gateway.choose import Route
 from gateway.rpcs import RPCS, SERVICE, Action
-from gateway.upstream import CHANNEL
+from gateway.upstream import CHANNEL, tried_again
 from mesh.catalog import Catalog, Model
 
 Endpoints = Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -35,11 +35,15 @@ _MOST_TOKENS: Final = 100  # of retry throttling; half of them spent, and retrie
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A set of copies that answer alike: where they are, what `:authority` to call them by, and the service config."""
+    """A set of copies that answer alike: where they are, what `:authority` to call them by, and the service config.
+
+    Calls of up to `largest` bytes are tried again.
+    """
 
     addresses: tuple[str, ...]
     authority: str
     service_config: str
+    largest: int
 
 
 class Direct:
@@ -60,7 +64,8 @@ class Direct:
         place = (route.model.name, route.version)
         channel = self._known.get(place)
         if channel is None:
-            target = Target(self.service_of(route), route.model.host, json.dumps(service_config(route.model)))
+            model = route.model
+            target = Target(self.service_of(route), model.host, json.dumps(service_config(model)), model.max_request)
             channel = self._known[place] = self._channels.get(target) or _open(target)
             self._channels[target] = channel
         return channel
@@ -86,6 +91,7 @@ def _open(target: Target) -> grpc.aio.Channel:
             *CHANNEL,
             ("grpc.default_authority", target.authority),
             ("grpc.service_config", target.service_config),
+            tried_again(target.largest),
         ),
     )
 

@@ -23,14 +23,13 @@ import grpc.aio
 from grpc.experimental import insecure_channel_credentials
 
 from gateway.by_host import ByHost
-from gateway.upstream import CHANNEL
+from gateway.upstream import CHANNEL, tried_again
 from mesh.catalog import Catalog, Model, RetryOn
 
 BOOTSTRAP_FILE: Final = "GRPC_XDS_BOOTSTRAP"
 BOOTSTRAP_TEXT: Final = "GRPC_XDS_BOOTSTRAP_CONFIG"
 """What gRPC finds its control plane by (gRFC A27); it looks for the file first."""
 
-_MARGIN: Final = 64 * 1024  # bytes for a call's headers
 _RETRY_ON: Final[tuple[RetryOn, ...]] = ("unavailable", "resource-exhausted", "cancelled")
 
 
@@ -47,10 +46,10 @@ class Proxyless(ByHost):
 def _dial(host: str, largest: int) -> grpc.aio.Channel:
     """A channel that is secured as the control plane says: mutual TLS, or plain text where it says nothing.
 
-    A call is tried again if it has no more than `largest` bytes; gRPC's own bound is 256 KiB.
+    A call is tried again if it has no more than `largest` bytes.
     """
     plain = insecure_channel_credentials()  # type: ignore[no-untyped-call] # types-grpcio has none
-    options = (*CHANNEL, ("grpc.default_authority", host), ("grpc.per_rpc_retry_buffer_size", largest + _MARGIN))
+    options = (*CHANNEL, ("grpc.default_authority", host), tried_again(largest))
     return grpc.aio.secure_channel(f"xds:///{host}", grpc.xds_channel_credentials(plain), options=options)
 
 

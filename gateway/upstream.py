@@ -25,6 +25,14 @@ CHANNEL: Final[Sequence[tuple[str, str | int]]] = (
 """What holds for every channel to workers."""
 
 
+_HEADERS: Final = 64 * 1024  # bytes
+
+
+def tried_again(largest: int) -> tuple[str, int]:
+    """The option by which gRPC tries calls of up to so many bytes again; its own bound is 256 KiB, headers included."""
+    return "grpc.per_rpc_retry_buffer_size", largest + _HEADERS
+
+
 class Upstream(Protocol):
     """The way to the workers."""
 

@@ -20,7 +20,8 @@ _PUBLIC: Final = ("kty", "kid", "use", "alg", "n", "e", "crv", "x", "y")  # RFC 
 def source_of(loaded: settings.Settings) -> Source:
     """What the resources follow from, in mesh.render's own words."""
     issuers = tuple(_issuer(issuer) for issuer in loaded.issuers)
-    return Source(loaded.catalog, loaded.mesh, issuers, loaded.upstream.endpoints)
+    upstream = loaded.upstream
+    return Source(loaded.catalog, loaded.mesh, issuers, upstream.endpoints, proxyless=upstream.mode == "xds")
 
 
 def _issuer(issuer: settings.Issuer) -> Issuer:

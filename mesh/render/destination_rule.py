@@ -17,14 +17,14 @@ _TLS: Final[Fields] = {"tls": {"mode": "ISTIO_MUTUAL"}}
 _FEWEST_RETRIES: Final = 3  # that may run whatever the budget says; Envoy's own
 
 
-def destination_rule(service: Service) -> Fields:
+def destination_rule(service: Service, *, proxyless: bool = False) -> Fields:
     """Istio's DestinationRule."""
-    policy = _TLS if service.shared else _TLS | _policy(service.models[0])
+    policy = _TLS if service.shared else _TLS | _policy(service.models[0], proxyless=proxyless)
     subsets = [
         given(
             name=service.subset(model, version),
             labels=labels or None,
-            trafficPolicy=_policy(model) if service.shared else None,
+            trafficPolicy=_policy(model, proxyless=proxyless) if service.shared else None,
         )
         for model in service.models
         for version, labels in model.versions.items()
@@ -33,10 +33,10 @@ def destination_rule(service: Service) -> Fields:
     return resource("DestinationRule", service.namespace, service.resource_name, spec)
 
 
-def _policy(model: Model) -> Fields:
+def _policy(model: Model, *, proxyless: bool) -> Fields:
     breaker = model.breaker
     return given(
-        loadBalancer=_load_balancer(model),
+        loadBalancer=_load_balancer(model, proxyless=proxyless),
         connectionPool={
             "http": given(http1MaxPendingRequests=breaker.pending, http2MaxRequests=breaker.requests),
         },
@@ -45,16 +45,16 @@ def _policy(model: Model) -> Fields:
     )
 
 
-def _load_balancer(model: Model) -> Fields:
+def _load_balancer(model: Model, *, proxyless: bool) -> Fields:
     if model.sequence:
         return {"consistentHash": {"httpHeaderName": "x-sequence-id"}}
-    return {"simple": "LEAST_REQUEST"}
+    return {"simple": "ROUND_ROBIN" if proxyless else "LEAST_REQUEST"}  # gRPC's client counts no calls
 
 
 def _retry_budget(model: Model) -> Fields | None:
     if not is_retried(model) or model.retries.budget is None:
         return None
-    # Without budgetInterval: with it Envoy weighs the retries that run against all calls of that time, and so bounds none.
+    # No budgetInterval: with it Envoy weighs the retries that run against all calls of that time, and bounds none.
     return {"percent": percent(model.retries.budget), "minRetryConcurrency": _FEWEST_RETRIES}
 
 

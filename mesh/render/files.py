@@ -35,8 +35,8 @@ def render(source: Source, live: Live) -> Mapping[str, str]:
 
 def _of_service(service: Service, source: Source, live: Live) -> list[Fields]:
     return [
-        virtual_service(service, live),
-        destination_rule(service),
+        virtual_service(service, live, proxyless=source.proxyless),
+        destination_rule(service, proxyless=source.proxyless),
         *policies(service, source.mesh, source.issuers),
         telemetry(service.namespace, service.resource_name, service.labels),
     ]

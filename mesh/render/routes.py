@@ -21,9 +21,12 @@ _STREAM: Final = "/inference.GRPCInferenceService/ModelStreamInfer"
 _OFF: Final[Mapping[str, object]] = {"attempts": 0}
 
 
-def virtual_service(service: Service, live: Live) -> Fields:
-    """Istio's VirtualService; `live` holds the weights that stay."""
-    http = [route for model in service.models for route in _routes(service, model, live)]
+def virtual_service(service: Service, live: Live, *, proxyless: bool = False) -> Fields:
+    """Istio's VirtualService; `live` holds the weights that stay.
+
+    For a `proxyless` gateway routes have no timeout: gRPC would end calls before it, and the gateway keeps it itself.
+    """
+    http = [route for model in service.models for route in _routes(service, model, live, proxyless=proxyless)]
     spec: Fields = {"hosts": [service.host], "http": http}
     return resource("VirtualService", service.namespace, service.resource_name, spec)
 
@@ -33,9 +36,9 @@ def is_retried(model: Model) -> bool:
     return bool(model.tries and model.retries.on)
 
 
-def _routes(service: Service, model: Model, live: Live) -> Iterator[Fields]:
+def _routes(service: Service, model: Model, live: Live, *, proxyless: bool) -> Iterator[Fields]:
     for_streams, for_others = default_routes(model)
-    bounds: Fields = {"timeout": duration(model.timeout), "retries": _retries(model)}
+    bounds = given(timeout=None if proxyless else duration(model.timeout), retries=_retries(model))
     yield from _pins(service, model, "-stream", _STREAM, {"retries": _OFF})
     yield _default(service, model, live, for_streams, _STREAM, {"retries": _OFF})
     yield from _pins(service, model, "", None, bounds)

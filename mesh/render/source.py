@@ -37,10 +37,12 @@ class Issuer:
 class Source:
     """The models, who the gateway is to the mesh, whose tokens count, and where copies listen on this machine.
 
-    Without any endpoints the copies are a cluster's to find.
+    Without any endpoints the copies are a cluster's to find. `proxyless`: the gateway has no sidecar, and gRPC's own
+    xDS client does what it can of what is written.
     """
 
     catalog: Catalog
     mesh: Mesh
     issuers: tuple[Issuer, ...]
     endpoints: Endpoints = field(default_factory=dict)
+    proxyless: bool = False

@@ -35,6 +35,7 @@ def _error(code: grpc.StatusCode, words: str | None = PRIVATE, *trailing: tuple[
             0.1,
         ),
         (Code.UNAVAILABLE, "exceeds maximum queue size", Code.RESOURCE_EXHAUSTED, Reason.OVERLOADED, 0.1),
+        (Code.UNAVAILABLE, "circuit breaker drop", Code.RESOURCE_EXHAUSTED, Reason.OVERLOADED, 0.1),
         (Code.UNAVAILABLE, PRIVATE, Code.UNAVAILABLE, Reason.MODEL_NOT_READY, 1.0),
         (Code.UNAVAILABLE, "", Code.UNAVAILABLE, Reason.MODEL_NOT_READY, 1.0),
         (Code.UNAVAILABLE, None, Code.UNAVAILABLE, Reason.MODEL_NOT_READY, 1.0),

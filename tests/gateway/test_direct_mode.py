@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from protos import grpc_service_pb2 as pb
 from tests.gateway import world as worlds
 from tests.gateway.test_service import refused
 from tests.gateway.world import INFER, Worker, World, echo, running
@@ -85,6 +86,15 @@ async def test_unavailable_is_tried_again_as_the_model_says(tmp_path: Path) -> N
     async with copies(tmp_path, worker, retries={"attempts": 2}) as world:
         assert (await world.infer()).id == "7"
         assert len(worker.calls) == 3
+
+
+async def test_a_large_call_is_tried_again_too(tmp_path: Path) -> None:
+    """Left alone, gRPC holds no more than 256 KiB to send again."""
+    worker = Worker({INFER: failing_first(1, Code.UNAVAILABLE)})
+    request = pb.ModelInferRequest(model_name="digits", raw_input_contents=[bytes(4 * 1024**2)])
+    async with copies(tmp_path, worker, retries={"attempts": 1}) as world:
+        await world.call("ModelInfer", request.SerializeToString())
+    assert len(worker.calls) == 2
 
 
 async def test_without_attempts_nothing_is_tried_again(tmp_path: Path) -> None:

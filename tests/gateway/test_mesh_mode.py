@@ -13,7 +13,6 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2
 
-from protos import grpc_service_pb2 as pb
 from tests.envoy import needs_envoy
 from tests.gateway.mesh_world import World, behind_a_mesh, infer_request
 from tests.gateway.test_service import refused
