@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -198,9 +199,11 @@ def test_over_the_breaker_a_call_is_refused_at_once(put_up: Callable[..., Mesh])
     mesh = put_up(policies("{attempts: 2, retryOn: unavailable}", limits), PAIR)
     for worker in mesh.workers.values():
         worker.answers(after=3.0)
-    with mesh.calling(DIGITS, at_once=2):
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(mesh.calls, DIGITS, 2, at_once=2)
         until(lambda: requests(mesh) == 2)
         refused = mesh.call(DIGITS)
+        held.result().assert_ok()
     assert refused.status is StatusCode.UNAVAILABLE
     assert refused.details.endswith("reset reason: overflow")
     assert refused.worker is None
