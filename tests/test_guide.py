@@ -1,0 +1,68 @@
+"""What the guides in docs/ show works as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headrace.rendering import source_of
+from mesh.render.files import render
+from tests import readme
+from tests.envoy import needs_envoy
+from tests.gateway.tokens import Issuer
+
+TEXT = (readme.TOP / "docs" / "mesh.md").read_text()
+
+pytest_plugins = ["pytester"]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+@needs_envoy
+def test_the_users_tests_of_the_users_policies_pass(pytester: pytest.Pytester) -> None:
+    (policies,) = (block for block in blocks("yaml") if "AuthorizationPolicy" in block)
+    (tests,) = blocks("python")
+    folder = pytester.mkdir("istio")
+    (folder / "digits.yaml").write_text(policies)
+    pytester.makepyfile(tests)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=4)
+    (folder / "digits.yaml").write_text(
+        policies.replace("weight: 90", "weight: 50").replace("weight: 10", "weight: 50")
+    )
+    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-k", "canary")
+    done.assert_outcomes(failed=1, deselected=3)
+    done.stdout.fnmatch_lines(["*answered * of 2000 calls; for a share of 10.0% * would be chance*"])
+
+
+def test_the_settings_are_read_and_rendered(tmp_path: Path) -> None:
+    from gateway.settings import load
+
+    (shown,) = (yaml.safe_load(block) for block in blocks("yaml") if block.startswith("models:"))
+    (tmp_path / "jwks.json").write_bytes(Issuer().jwks())
+    issuer = {"issuer": "https://id.example/", "audiences": ["headrace"], "jwks": "file:jwks.json"}
+    settings = {"issuers": [issuer | {"algorithms": ["ES256"]}], **shown}
+    (tmp_path / "headrace.yaml").write_text(yaml.safe_dump(settings))
+    files = render(source_of(load(tmp_path / "headrace.yaml", {})), {})
+    assert set(files) == {"digits.yaml", "gateway.yaml", "workloads.yaml"}
+
+
+def test_what_it_links_to_is_there() -> None:
+    headings = {"#" + heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", TEXT, re.MULTILINE)}
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", TEXT):
+        assert target in headings or (readme.TOP / "docs" / target).exists(), target
+
+
+def test_the_commands_it_names_are_there() -> None:
+    from typer.testing import CliRunner
+
+    from headrace.cli import app
+
+    named = {name for block in blocks("sh") for name in re.findall(r"^headrace (mesh \w+|\w+)", block, re.MULTILINE)}
+    assert {"mesh render", "mesh up", "mesh shift", "mesh status", "mesh explain", "gateway"} <= named
+    for command in named:
+        assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0, command
