@@ -1,4 +1,4 @@
-"""Addresses of sidecars on the loopback. Law: every sidecar has one of its own, for as long as its workload is there.
+"""Addresses of sidecars on the loopback. Law: every sidecar has one of its own, for as long as it is wanted.
 
 All of 127.0.0.0/8 is this machine (RFC 1122, section 3.2.1.3; Linux needs no more). A mesh begins somewhere at random
 in a part of it that nothing else uses, so that two meshes on one machine do not meet.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterator
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -27,10 +27,14 @@ class Addresses:
         self._left = _addresses(int(luck() * _BLOCKS))
 
     def of(self, key: Hashable) -> str:
-        """The address of a workload: a new one the first time, and then the same."""
+        """The address of a key: a new one the first time, and then the same."""
         if key not in self._given:
             self._given[key] = next(address for address in self._left if self._free(address))
         return self._given[key]
+
+    def keep(self, addresses: Container[str]) -> None:
+        """Forget whose address is none of these: who comes back gets a new one, for the old may not be free yet."""
+        self._given = {key: address for key, address in self._given.items() if address in addresses}
 
 
 def is_free(address: str) -> bool:

@@ -19,7 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mesh.envoy.proto import ROOT_CERTIFICATES, WORKLOAD_CERTIFICATE, Json
 
 _ROOT_LIFETIME: Final = timedelta(days=365)
-_SKEW: Final = timedelta(minutes=1)  # before now, for peers whose clock is behind
+_ROOT_SKEW: Final = timedelta(days=1)  # before now, for a clock that is set back
+_SKEW: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Certificate:
         }
 
 
+def is_due(issued: datetime, now: datetime, lifetime: timedelta) -> bool:
+    """Whether a certificate should be replaced: half of its time is over, or the clock is far from when it began."""
+    return abs(now - issued) >= lifetime / 2
+
+
 class Authority:
     """A new authority; its key never leaves this process. `now` is the time, with its zone."""
 
@@ -48,7 +54,7 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain)])
         usage = _usage(key_cert_sign=True)
-        root = _builder(self._name, self._name, self._key, now, _ROOT_LIFETIME)
+        root = _builder(self._name, self._name, self._key, (now - _ROOT_SKEW, now + _ROOT_LIFETIME))
         root = root.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         root = root.add_extension(usage, critical=True)
         root = root.add_extension(x509.SubjectAlternativeName([_uri(f"spiffe://{trust_domain}")]), critical=False)
@@ -62,7 +68,7 @@ class Authority:
     def issue(self, spiffe_id: str, now: datetime, lifetime: timedelta) -> Certificate:
         """A certificate for a workload, good from a minute ago until `lifetime` from now."""
         key = ec.generate_private_key(ec.SECP256R1())
-        leaf = _builder(x509.Name([]), self._name, key, now, lifetime)
+        leaf = _builder(x509.Name([]), self._name, key, (now - _SKEW, now + lifetime))
         leaf = leaf.add_extension(x509.SubjectAlternativeName([_uri(spiffe_id)]), critical=True)
         leaf = leaf.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         leaf = leaf.add_extension(_usage(digital_signature=True), critical=True)
@@ -74,10 +80,10 @@ class Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, lifetime: timedelta
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, good: tuple[datetime, datetime]
 ) -> x509.CertificateBuilder:
     builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
-    return builder.not_valid_before(now - _SKEW).not_valid_after(now + lifetime)
+    return builder.not_valid_before(good[0]).not_valid_after(good[1])
 
 
 def _uri(value: str) -> x509.UniformResourceIdentifier:

@@ -15,8 +15,8 @@ OUTBOUND_PORT: Final = 15001
 """Where, at the same address, the process can call by its sidecar."""
 
 
-def bootstrap(workload: Workload, folder: Path) -> Json:
-    """envoy.config.bootstrap.v3.Bootstrap of a workload's sidecar, whose files are in the folder."""
+def bootstrap(workload: Workload, folder: Path, roots: Json) -> Json:
+    """envoy.config.bootstrap.v3.Bootstrap of a workload's sidecar: its files are in the folder, `roots` is a Secret."""
     proxy = workload.proxy
     address: Json = {"address": proxy.ip, "port_value": ADMIN_PORT}
     return {
@@ -29,7 +29,6 @@ def bootstrap(workload: Workload, folder: Path) -> Json:
             "cds_config": source(folder / CLUSTERS),
             "lds_config": source(folder / LISTENERS),
         },
-        # Peers see the sidecar's own address, as they see a pod's.
-        "cluster_manager": {"upstream_bind_config": {"source_address": {"address": proxy.ip, "port_value": 0}}},
-        "stats_flush_on_admin": True,
+        "static_resources": {"secrets": [roots]},
+        "stats_flush_interval": "1s",  # latencies are up to date within it
     }

@@ -1,6 +1,7 @@
 """The files that an Envoy reads. Law: every source of configuration is a file, and a file is one response of xDS.
 
-Envoy takes a file up when it is replaced by rename, and says by `version_text` which one it has taken.
+Envoy takes a file up when it is replaced by rename, and says by `version_text` which one it has taken. What never
+changes is no file: the roots are in the bootstrap.
 Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#filesystem-subscriptions.
 """
 
@@ -8,22 +9,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2s
 from pathlib import Path
 from typing import Final
 
-from mesh.envoy.proto import Json
+from mesh.envoy.proto import ROOT_CERTIFICATES, WORKLOAD_CERTIFICATE, Json
 from mesh.local.config import Config
 
 CLUSTERS: Final = "clusters.json"
 LISTENERS: Final = "listeners.json"
 ROUTES: Final = "routes.json"
+CERTIFICATE: Final = "certificate.json"
 
 _TYPE: Final = "type.googleapis.com/"
 _CLUSTER: Final = "envoy.config.cluster.v3.Cluster"
-_ASSIGNMENT: Final = "envoy.config.endpoint.v3.ClusterLoadAssignment"
 _ROUTES: Final = "envoy.config.route.v3.RouteConfiguration"
 _LISTENER: Final = "envoy.config.listener.v3.Listener"
 _SECRET: Final = "envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - a type's name
@@ -31,33 +32,36 @@ _SECRET: Final = "envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S10
 
 @dataclass(frozen=True)
 class File:
-    """A response of xDS: `version` tells its content, `stat` is the statistic in which Envoy tells the version."""
+    """A response of xDS: resources as JSON, and their version, which Envoy tells as `stat` once it has taken them."""
 
-    text: str
+    resources: str
     version: str
     stat: str
+
+    @property
+    def text(self) -> str:
+        """envoy.service.discovery.v3.DiscoveryResponse."""
+        return f'{{"version_info": "{self.version}", "resources": {self.resources}}}'
+
+    def again(self, mark: str) -> File:
+        """The same under another version, so that Envoy tells when it has taken it once more."""
+        return replace(self, version=f"{self.version}-{mark}")
 
 
 @dataclass(frozen=True)
 class Files:
-    """What one Envoy reads, by file name."""
+    """What one Envoy reads, besides its certificate."""
 
     clusters: File
-    endpoints: Mapping[str, File]
     routes: File
     listeners: File
 
 
 def files(config: Config, folder: Path) -> Files:
     """The configuration as the files of a folder."""
-    stats = {str(cluster["name"]): f"cluster.{cluster['alt_stat_name']}.version_text" for cluster in config.clusters}
-    named = [(str(assignment["cluster_name"]), assignment) for assignment in config.endpoints]
-    assignments = {endpoints_of(name): _file(_ASSIGNMENT, [one], folder, stats[name]) for name, one in named}
-    (table,) = config.routes
     return Files(
         clusters=clusters_file(config.clusters, folder),
-        endpoints=assignments,
-        routes=_file(_ROUTES, [table], folder, f"http.outbound;.rds.{table['name']}.version_text"),
+        routes=_file(_ROUTES, [config.routes], folder, f"http.outbound;.rds.{config.routes['name']}.version_text"),
         listeners=_file(_LISTENER, config.listeners, folder, "listener_manager.lds.version_text"),
     )
 
@@ -67,19 +71,9 @@ def clusters_file(clusters: Iterable[Json], folder: Path) -> File:
     return _file(_CLUSTER, [*clusters], folder, "cluster_manager.cds.version_text")
 
 
-def secret_file(secret: Json, folder: Path) -> File:
-    """The file of a certificate with its key, or of the roots."""
-    return _file(_SECRET, [secret], folder, f"sds.{secret['name']}.version_text")
-
-
-def secret_of(name: str) -> str:
-    """The file of a secret."""
-    return f"secret-{name}.json"
-
-
-def endpoints_of(cluster: str) -> str:
-    """The file of a cluster's endpoints; names of clusters may be longer than those of files."""
-    return f"endpoints-{_digest(cluster)}.json"
+def certificate_file(secret: Json, folder: Path) -> File:
+    """The file of a certificate with its key."""
+    return _file(_SECRET, [secret], folder, f"sds.{WORKLOAD_CERTIFICATE}.version_text")
 
 
 def source(path: Path) -> Json:
@@ -89,16 +83,12 @@ def source(path: Path) -> Json:
 
 def _file(kind: str, resources: Sequence[Json], folder: Path, stat: str) -> File:
     typed = [{"@type": _TYPE + kind, **_by_file(resource, folder)} for resource in resources]
-    version = _digest(json.dumps(typed))
-    return File(json.dumps({"version_info": version, "resources": typed}), version, stat)
-
-
-def _digest(text: str) -> str:
-    return blake2s(text.encode(), digest_size=8).hexdigest()
+    text = json.dumps(typed)
+    return File(text, blake2s(text.encode(), digest_size=8).hexdigest(), stat)
 
 
 def _by_file(resource: Json, folder: Path) -> Json:
-    """A resource whose own sources (of endpoints, routes and secrets) are files."""
+    """A resource whose own sources (of routes and secrets) are files."""
     return {name: _sourced(value, folder) for name, value in _replaced(resource, folder).items()}
 
 
@@ -109,10 +99,10 @@ def _sourced(value: object, folder: Path) -> object:
 
 
 def _replaced(part: Json, folder: Path) -> Json:
-    if "eds_config" in part:
-        return {**part, "eds_config": source(folder / endpoints_of(str(part["service_name"])))}
+    if part.get("name") == ROOT_CERTIFICATES and "sds_config" in part:
+        return {"name": ROOT_CERTIFICATES}
     if "sds_config" in part:
-        return {**part, "sds_config": source(folder / secret_of(str(part["name"])))}
+        return {**part, "sds_config": source(folder / CERTIFICATE)}
     return {**part, "config_source": source(folder / ROUTES)} if "route_config_name" in part else part
 
 

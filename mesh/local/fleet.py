@@ -1,6 +1,7 @@
 """All sidecars of a mesh. Law: a plan is carried out by all of them, or by none.
 
-New sidecars are up before anyone is told of them; those that are gone have no more calls before they end.
+New sidecars are up before anyone is told of them; those that are gone end once they have no more calls. Envoy lets a
+connection go on under the policies that it was made under; when policies change, all callers connect anew.
 """
 
 from __future__ import annotations
@@ -8,102 +9,120 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 
 from mesh.local.admin import Admin
 from mesh.local.authority import Authority
-from mesh.local.bootstrap import ADMIN_PORT
-from mesh.local.config import Config
+from mesh.local.bootstrap import ADMIN_PORT, bootstrap
+from mesh.local.config import Config, reconnected
 from mesh.local.delivery import Delivery
-from mesh.local.files import File, secret_file, secret_of
+from mesh.local.failure import MeshError
+from mesh.local.files import File, certificate_file
 from mesh.local.plan import Plan
+from mesh.local.process import start
 from mesh.local.sidecar import Sidecar
-from mesh.local.workloads import Key, Workload
+from mesh.local.workloads import Workload
 
 
 @dataclass(frozen=True)
 class Means:
-    """What sidecars are made with: a place for their files, an Envoy, certificates good for `lifetime`."""
+    """What sidecars are made with: a place for their files, an Envoy, certificates good for `lifetime` by `clock`."""
 
     place: Path
     binary: Path
     trust_domain: str
     lifetime: timedelta
+    clock: Callable[[], datetime]
     session: aiohttp.ClientSession
     tell: Callable[[str], None]
 
 
 class Fleet:
-    """The sidecars that are up, by the keys of their workloads."""
+    """The sidecars that are up, by their addresses: one that is at another address is another one.
+
+    `issued` is when the oldest of their certificates was issued.
+    """
 
     def __init__(self, means: Means) -> None:
         self._means = means
-        self._authority = Authority(means.trust_domain, datetime.now(UTC))
-        self._sidecars: dict[Key, Sidecar] = {}
-        self._configs: Mapping[Key, Config] = {}
+        self.issued = means.clock()
+        self._authority = Authority(means.trust_domain, self.issued)
+        self._sidecars: dict[str, Sidecar] = {}
+        self._leaving: dict[asyncio.Task[None], Sidecar] = {}
+        self._mark = 0
 
     async def carry_out(self, plan: Plan) -> None:
-        """Do as the plan says. Raises MeshError, and then all is as before."""
-        added = {key: self._new(workload) for key, workload in plan.workloads.items() if key not in self._sidecars}
-        removed = [self._sidecars[key] for key in self._sidecars.keys() - plan.workloads.keys()]
+        """Do as the plan says. Raises MeshError and OSError, and then all is as before."""
+        wanted = {workload.proxy.ip: workload for workload in plan.workloads.values()}
+        configs = self._marked({address: plan.configs[workload.key] for address, workload in wanted.items()})
+        listening = {address: one.config.listeners for address, one in self._sidecars.items() if address in wanted}
+        new = wanted.keys() - self._sidecars.keys()
+        added = {address: self._new(wanted[address], configs[address]) for address in sorted(new)}
         try:
-            await _all(one.start(plan.configs[key], self._secrets(one.workload, one)) for key, one in added.items())
-            await self._apply(plan)
+            await _all(one.start(self._certificate(one)) for one in added.values())
+            await self._apply(configs)
         except BaseException:
             await _all(one.stop() for one in added.values())
             raise
-        await _all(one.idle() for one in removed)
-        await _all(one.stop() for one in removed)
-        kept = {key: one for key, one in self._sidecars.items() if key in plan.workloads}
-        self._sidecars, self._configs = kept | added, plan.configs
+        removed = [self._sidecars.pop(address) for address in self._sidecars.keys() - wanted.keys()]
+        self._sidecars |= added
+        for sidecar in removed:
+            task = asyncio.create_task(sidecar.leave())
+            self._leaving[task] = sidecar
+            task.add_done_callback(self._leaving.pop)
+        if any(configs[address].listeners != before for address, before in listening.items()):
+            self._mark += 1
+            await self._apply(self._marked(configs))
 
     def renew(self) -> None:
-        """Give every sidecar a new certificate; running connections stay."""
+        """Give every sidecar a new certificate. Raises OSError."""
+        self.issued = self._means.clock()
         for sidecar in self._sidecars.values():
-            sidecar.delivery.put(*self._certificate(sidecar.workload, sidecar))
+            sidecar.certify(self._certificate(sidecar))
 
     async def stop(self) -> None:
         """End every sidecar."""
-        await _all(sidecar.stop() for sidecar in self._sidecars.values())
+        leaving = dict(self._leaving)
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        await _all(sidecar.stop() for sidecar in (*leaving.values(), *self._sidecars.values()))
         self._sidecars.clear()
 
-    async def _apply(self, plan: Plan) -> None:
+    async def _apply(self, configs: Mapping[str, Config]) -> None:
         """Change the sidecars that are there and stay."""
-        staying = {key: one for key, one in self._sidecars.items() if key in plan.workloads}
-        for key, sidecar in staying.items():
-            self._identify(sidecar, plan.workloads[key])
+        staying = {address: one for address, one in self._sidecars.items() if address in configs}
+        before = {address: one.config for address, one in staying.items()}
         try:
-            await _all(sidecar.apply(plan.configs[key]) for key, sidecar in staying.items())
-        except BaseException:
-            await _all(sidecar.apply(self._configs[key]) for key, sidecar in staying.items())
+            await _all(one.apply(configs[address]) for address, one in staying.items())
+        except (MeshError, OSError):
+            await _all(one.apply(before[address]) for address, one in staying.items())
             raise
 
-    def _identify(self, sidecar: Sidecar, workload: Workload) -> None:
-        before = sidecar.workload.proxy.service_account
-        sidecar.workload = workload
-        if workload.proxy.service_account != before:
-            sidecar.delivery.put(*self._certificate(workload, sidecar))
+    def _marked(self, configs: Mapping[str, Config]) -> Mapping[str, Config]:
+        return {address: reconnected(config, self._mark) for address, config in configs.items()}
 
-    def _new(self, workload: Workload) -> Sidecar:
-        means = self._means
-        admin = Admin(means.session, f"{workload.proxy.ip}:{ADMIN_PORT}")
-        delivery = Delivery(means.place / workload.name, admin, means.place / f"{workload.name}.log")
-        return Sidecar(workload, delivery, means.binary, means.tell)
+    def _new(self, workload: Workload, config: Config) -> Sidecar:
+        means, address = self._means, workload.proxy.ip
+        folder = means.place / f"{workload.name}@{address}"
+        log = folder.with_name(f"{folder.name}.log")
+        beginning = bootstrap(workload, folder, self._authority.secret)
+        return Sidecar(
+            workload,
+            config,
+            Delivery(folder, Admin(means.session, f"{address}:{ADMIN_PORT}"), log),
+            partial(start, means.binary, beginning, log),
+            means.tell,
+        )
 
-    def _secrets(self, workload: Workload, sidecar: Sidecar) -> Mapping[str, File]:
-        roots = self._authority.secret
-        return dict([
-            self._certificate(workload, sidecar),
-            (secret_of(str(roots["name"])), secret_file(roots, sidecar.delivery.folder)),
-        ])  # fmt: skip
-
-    def _certificate(self, workload: Workload, sidecar: Sidecar) -> tuple[str, File]:
-        spiffe_id = workload.proxy.spiffe_id(self._means.trust_domain)
-        secret = self._authority.issue(spiffe_id, datetime.now(UTC), self._means.lifetime).secret
-        return secret_of(str(secret["name"])), secret_file(secret, sidecar.delivery.folder)
+    def _certificate(self, sidecar: Sidecar) -> File:
+        spiffe_id = sidecar.workload.proxy.spiffe_id(self._means.trust_domain)
+        certificate = self._authority.issue(spiffe_id, self._means.clock(), self._means.lifetime)
+        return certificate_file(certificate.secret, sidecar.delivery.folder)
 
 
 async def _all(works: Iterable[Awaitable[None]]) -> None:

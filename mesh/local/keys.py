@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
@@ -24,10 +25,18 @@ from mesh.istio.resource import Resource
 from mesh.istio.world import World
 from protos.fetch import FetchError, get
 
-_REFRESH: Final = 20 * 60.0  # seconds, as Istio does
-_RETRY: Final = 5.0  # seconds after a failure
 _PATIENCE: Final = 5.0  # seconds for each document
 _DISCOVERY: Final = "/.well-known/openid-configuration"
+_OF_DOCUMENTS: Final = (LookupError, TypeError, ValueError, RecursionError)  # by what is in them
+_FAILURES: Final = (FetchError, aiohttp.ClientError, TimeoutError, *_OF_DOCUMENTS)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds between two fetches of keys, and after one that failed."""
+
+    refresh: float = 20 * 60.0  # as Istio does
+    retry: float = 5.0
 
 
 def sources(world: World) -> frozenset[str]:
@@ -53,9 +62,11 @@ def nobodys_key() -> str:
 class Keys:
     """The keys at each source. `tell` gets a sentence for each source that fails, the first time."""
 
-    def __init__(self, session: aiohttp.ClientSession, tell: Callable[[str], None]) -> None:
+    def __init__(self, session: aiohttp.ClientSession, tell: Callable[[str], None], pace: Pace) -> None:
         self._session = session
         self._tell = tell
+        self._pace = pace
+        self._fetched_at: dict[str, float] = {}
         self._nobody = nobodys_key()
         self._failing: set[str] = set()
         self.current: Mapping[str, str] = {}
@@ -65,23 +76,29 @@ class Keys:
         new = sorted(wanted - self.current.keys())
         found = dict(zip(new, await asyncio.gather(*map(self._fetched, new)), strict=True))
         self.current = {source: keys for source, keys in {**self.current, **found}.items() if source in wanted}
+        self._failing &= wanted
 
     async def refresh(self) -> bool:
-        """Wait until the keys are due, fetch them anew, and say whether some are others."""
-        await asyncio.sleep(_RETRY if self._failing & self.current.keys() else _REFRESH)
+        """Wait a little, fetch the keys that are due, and say whether some are others."""
+        await asyncio.sleep(self._pace.retry)
+        due = [source for source in self.current if self._is_due(source)]
+        fresh = dict(zip(due, await asyncio.gather(*map(self._fetched, due)), strict=True))
         before = self.current
-        found = await asyncio.gather(*map(self._fetched, before))
-        fresh = dict(zip(before, found, strict=True))
-        self.current = {source: fresh.get(source, keys) for source, keys in self.current.items()}
-        return fresh != before
+        self.current = {source: fresh.get(source, keys) for source, keys in before.items()}
+        return self.current != before
+
+    def _is_due(self, source: str) -> bool:
+        return source in self._failing or time.monotonic() - self._fetched_at[source] >= self._pace.refresh
 
     async def _fetched(self, source: str) -> str:
+        self._fetched_at[source] = time.monotonic()
         try:
             keys = await self._get(source)
             if source.endswith(_DISCOVERY):
                 keys = await self._get(str(json.loads(keys)["jwks_uri"]))
-            check_jwks(keys)
-        except (FetchError, aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
+            if not check_jwks(keys):
+                raise FetchError("there are none")
+        except _FAILURES as error:
             if source not in self._failing:
                 self._tell(f"the keys at {source} cannot be had ({error or type(error).__name__}); it is tried again")
             self._failing.add(source)

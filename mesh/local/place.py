@@ -1,7 +1,8 @@
 """Where a running mesh keeps its files, and is found. Law: they are this user's alone, and a mesh runs once.
 
-Each folder of resources has a place of its own, under XDG_RUNTIME_DIR or the temporary folder. A lock, which the kernel
-gives back whatever becomes of the process, says whether its mesh runs.
+Each folder of resources has a place of its own, under XDG_RUNTIME_DIR or the temporary folder. A lock on it, which the
+kernel gives back whatever becomes of the process, says whether its mesh runs; systemd-tmpfiles leaves alone what is
+locked.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from hashlib import blake2s
 from pathlib import Path
@@ -19,50 +21,46 @@ from typing import Final
 
 from mesh.local.failure import MeshError
 
-_LOCK: Final = "lock"
+_TRIES: Final = 10
+_PAUSE: Final = 0.02  # seconds between them: another command may be looking whether the mesh runs
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def place_of(folder: Path, environ: Mapping[str, str]) -> Path:
     """The place of the mesh of a folder, whether it runs or not."""
-    runtime = environ.get("XDG_RUNTIME_DIR", "")
-    home = Path(runtime) / "headrace" if runtime and Path(runtime).is_dir() else None
-    home = home or Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"
+    runtime = Path(environ.get("XDG_RUNTIME_DIR", ""))
+    if runtime.is_absolute() and runtime.is_dir():  # as its specification wants it
+        home = runtime / "headrace"
+    else:
+        home = Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"
     return home / f"mesh-{blake2s(os.fsencode(folder.resolve()), digest_size=8).hexdigest()}"
 
 
 @contextlib.contextmanager
 def taken(place: Path, folder: Path) -> Iterator[None]:
     """While inside, the place is ours: empty at first, and gone afterwards. Raises MeshError: the mesh runs already."""
-    for each in (place.parent, place):
-        with contextlib.suppress(FileExistsError):
-            each.mkdir(mode=0o700)
-        _check(each)
-    lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if not _locked(lock, place / _LOCK):
-            raise MeshError(f"the mesh of {folder} runs already")
-        _empty(place)
-        try:
-            yield
-        finally:
-            _leave(place)
+        lock = _lock(place)
+    except OSError as error:
+        what = "the files of the mesh cannot be kept there; choose another place with XDG_RUNTIME_DIR"
+        raise MeshError(f"{error.filename}: {error.strerror}: {what}") from None
+    if lock is None:
+        raise MeshError(f"the mesh of {folder} runs already")
+    try:
+        _empty(place)  # a mesh that was killed has left its files
+        yield
     finally:
+        with contextlib.suppress(OSError):  # it may be gone, and others may be beside it
+            _empty(place)
+            place.rmdir()
+            place.parent.rmdir()
         os.close(lock)
-
-
-def _locked(lock: int, path: Path) -> bool:
-    """Whether we have the lock now; not one whose file its last owner took away meanwhile."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.fstat(lock).st_ino == path.stat().st_ino
-    except (BlockingIOError, FileNotFoundError):
-        return False
 
 
 def runs(place: Path) -> bool:
     """Whether a mesh runs there."""
     try:
-        lock = os.open(place / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        lock = os.open(place, _FOLDER)
     except OSError:
         return False
     try:
@@ -74,21 +72,37 @@ def runs(place: Path) -> bool:
     return False
 
 
+def _lock(place: Path) -> int | None:
+    """A handle with the lock, or None: another has it. Raises MeshError, OSError."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError):  # a mesh that ends takes them away
+            for each in (place.parent, place):
+                with contextlib.suppress(FileExistsError):
+                    each.mkdir(mode=0o700)
+                _check(each)
+            lock = os.open(place, _FOLDER)
+            if _locked(lock, place):
+                return lock
+            os.close(lock)
+        time.sleep(_PAUSE)
+    return None
+
+
+def _locked(lock: int, place: Path) -> bool:
+    """Whether we have the lock now, and not one of a folder that its last owner has taken away meanwhile."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(lock), place.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
 def _empty(place: Path) -> None:
-    """Take away what is there, but for the lock: a mesh that was killed has left it."""
     for path in place.iterdir():
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != _LOCK:
+        else:
             path.unlink()
-
-
-def _leave(place: Path) -> None:
-    _empty(place)
-    (place / _LOCK).unlink()
-    with contextlib.suppress(OSError):  # others may be there
-        place.rmdir()
-        place.parent.rmdir()
 
 
 def _check(path: Path) -> None:

@@ -19,7 +19,7 @@ Address = tuple[str, int]
 class Gateway:
     """Where the gateway calls by its sidecar (None: at the sidecar's own address alone), and which workload it is.
 
-    Without a `key` it is the workload that serves nothing.
+    Without a `key` it is the one workload that serves nothing.
     """
 
     proxy: Address | None = None
@@ -61,4 +61,4 @@ def _gateway(workloads: Iterable[Workload], gateway: Gateway) -> Key | None:
     if len(callers) > 1 and gateway.proxy is not None:
         names = ", ".join("/".join(key) for key in callers)
         raise MeshError(f"which workload is the gateway? {names} serve nothing; name one with --gateway NAMESPACE/NAME")
-    return callers[0] if callers else None
+    return callers[0] if len(callers) == 1 else None

@@ -18,6 +18,8 @@ from mesh.envoy.proto import Json
 
 _STOP: Final = 5.0  # seconds to end in
 _LAST_LINES: Final = 8
+_TRACES: Final = ("[backtrace]", "[envoy_bug]")  # which lines of its log say nothing to a user
+_TOO_FEW: Final = "fs.inotify.max_user_instances"
 # In the process that becomes Envoy: to set it in a fork of ours would need code between fork and exec.
 _LAUNCH: Final = """
 import ctypes, os, signal, sys
@@ -27,6 +29,9 @@ if os.getppid() != int(sys.argv[1]):
 os.execv(sys.argv[2], sys.argv[2:])
 """
 _QUIET: Final = ("--log-level", "warning", "--component-log-level", "misc:error,main:error")
+_STRICT: Final = "--reject-unknown-dynamic-fields"  # what it does not understand it refuses, and does not skip
+# As Istio starts it (pkg/envoy/proxy.go): callers move to what is in force now with their next call.
+_DRAIN: Final = ("--drain-strategy", "immediate", "--drain-time-s", "45")
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,11 @@ class Envoy:
     async def ended(self) -> str:
         """How it ended, with its last words; waits for it."""
         code = await self.process.wait()
+        said = self.log.read_text(encoding="utf-8", errors="replace")
+        if code < 0 and _TOO_FEW in said:
+            return f"cannot watch its files: raise {_TOO_FEW} (sysctl), or run fewer workloads"
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
+        lines = [line for line in said.splitlines() if not any(trace in line for trace in _TRACES)][-_LAST_LINES:]
         return "\n  ".join([how + (", saying:" if lines else ""), *lines])
 
     async def stop(self) -> None:
@@ -63,7 +71,8 @@ async def start(binary: Path, bootstrap: Json, log: Path) -> Envoy:
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), str(binary)),
-            *("--config-yaml", json.dumps(bootstrap), "--disable-hot-restart", "--concurrency", "1", *_QUIET),
+            *("--config-yaml", json.dumps(bootstrap), "--disable-hot-restart", "--concurrency", "1"),
+            *(*_QUIET, *_DRAIN, _STRICT),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -7,90 +7,106 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from mesh.local.bootstrap import bootstrap
 from mesh.local.config import Config
 from mesh.local.delivery import Delivery, NotTakenError
 from mesh.local.failure import MeshError
-from mesh.local.files import File
-from mesh.local.process import Envoy, start
+from mesh.local.files import CERTIFICATE, File
+from mesh.local.process import Envoy
 from mesh.local.workloads import Workload
 
 _UP: Final = 60.0  # seconds in which a new Envoy must be up: machines may be loaded
 _AGAIN: Final = 0.1  # seconds before another Envoy is started, doubled while it does not stay
-_LOOK: Final = 0.05  # seconds between looks at whether a sidecar that goes still has calls
-_LOOKS: Final = 100
 _LONGEST: Final = 5.0  # seconds to which it is doubled, and after which an Envoy has stayed
+_LOOK: Final = 0.05  # seconds between looks at whether a sidecar that goes still has calls
+_STILL: Final = 4  # looks in a row that see none: a call may be on its way
+_LEAVE: Final = 45.0  # seconds that its calls have, as long as Envoy drains connections
 
 
 class Sidecar:
-    """The sidecar of one workload. `tell` gets a sentence whenever its Envoy has ended by itself."""
+    """The sidecar of one workload, and the configuration that is in force there.
 
-    def __init__(self, workload: Workload, delivery: Delivery, binary: Path, tell: Callable[[str], None]) -> None:
+    `run` starts its Envoy, `tell` gets a sentence whenever that has ended by itself.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        config: Config,
+        delivery: Delivery,
+        run: Callable[[], Awaitable[Envoy]],
+        tell: Callable[[str], None],
+    ) -> None:
         self.workload = workload
+        self.config = config
         self.delivery = delivery
-        self._binary = binary
+        self._run = run
         self._tell = tell
-        self._config: Config | None = None
         self._envoy: Envoy | None = None
         self._keeper: asyncio.Task[None] | None = None
 
-    async def start(self, config: Config, secrets: Mapping[str, File]) -> None:
-        """Return once an Envoy does what `config` says. Raises MeshError."""
+    async def start(self, certificate: File) -> None:
+        """Return once an Envoy does what the configuration says. Raises MeshError, OSError."""
         self.delivery.folder.mkdir(mode=0o700)
-        for name, secret in secrets.items():
-            self.delivery.put(name, secret)
-        self.delivery.lay_out(config)
-        self._config = config
-        self._envoy = await self._start()
-        await self._until_up(self._envoy, config)
+        self.certify(certificate)
+        self.delivery.lay_out(self.config)
+        self._envoy = await self._run()
+        await self._until_up(self._envoy)
         self._keeper = asyncio.create_task(self._keep(self._envoy), name=f"keeper of {self.workload.name}")
 
+    def certify(self, certificate: File) -> None:
+        """Let new connections have this certificate; those that run stay. Raises OSError."""
+        self.delivery.put(CERTIFICATE, certificate)
+
     async def apply(self, config: Config) -> None:
-        """Let the Envoy do something else from now on. Raises NotTakenError, with what it did before in force."""
-        before = self._config
-        if before is None or before == config:
+        """Let the Envoy do something else from now on. Raises NotTakenError, OSError; what it did is then in force."""
+        if self.config == config:
             return
         try:
-            await self.delivery.change(before, config)
-        except NotTakenError as error:
-            with contextlib.suppress(NotTakenError):
-                await self.delivery.restore(before)
+            await self.delivery.change(self.config, config)
+        except (NotTakenError, OSError) as error:
+            with contextlib.suppress(NotTakenError, OSError):
+                await self.delivery.restore(self.config, f"{time.monotonic_ns():x}")
+            if isinstance(error, OSError):
+                raise
             raise NotTakenError(f"{self.workload.name}: {error}") from None
-        self._config = config
+        self.config = config
 
-    async def idle(self) -> None:
-        """Return once the process has no more calls by this sidecar, or after a while."""
-        for _ in range(_LOOKS):
-            if not await self.delivery.calls_running():
-                return
-            await asyncio.sleep(_LOOK)
+    async def leave(self) -> None:
+        """End the Envoy once no more calls go by it, or after a while."""
+        still = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE):
+                while still < _STILL:
+                    still = 0 if await self.delivery.calls_running() else still + 1
+                    await asyncio.sleep(_LOOK)
+        await self.stop()
 
     async def stop(self) -> None:
-        """End the Envoy for good."""
+        """End the Envoy for good, and take its files away."""
         if self._keeper is not None:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         if self._envoy is not None:
             await self._envoy.stop()
+        shutil.rmtree(self.delivery.folder, ignore_errors=True)
+        self.delivery.log.unlink(missing_ok=True)
 
-    async def _start(self) -> Envoy:
-        return await start(self._binary, bootstrap(self.workload, self.delivery.folder), self.delivery.log)
-
-    async def _until_up(self, envoy: Envoy, config: Config) -> None:
-        up, ended = asyncio.create_task(self.delivery.taken(config)), asyncio.create_task(envoy.ended())
+    async def _until_up(self, envoy: Envoy) -> None:
+        up, ended = asyncio.create_task(self.delivery.taken(self.config)), asyncio.create_task(envoy.ended())
         try:
             await asyncio.wait((up, ended), timeout=_UP, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 raise MeshError(f"the Envoy beside {self.workload.name} {ended.result()}")
             if not up.done():
                 raise MeshError(f"the Envoy beside {self.workload.name} was not up within {_UP:g} s")
-            up.result()
+            if (error := up.exception()) is not None:
+                raise MeshError(f"{self.workload.name}: {error}") from None
         finally:
             for task in (up, ended):
                 task.cancel()
@@ -104,5 +120,18 @@ class Sidecar:
             how = await envoy.ended()
             pause = _AGAIN if time.monotonic() - began > _LONGEST else min(2 * pause, _LONGEST)
             self._tell(f"the Envoy beside {self.workload.name} {how}\n  another is started")
+            envoy = self._envoy = await self._another(pause)
+            try:
+                await self._until_up(envoy)
+            except MeshError as error:
+                if envoy.process.returncode is None:  # else it is told as one that has ended
+                    self._tell(str(error))
+
+    async def _another(self, pause: float) -> Envoy:
+        while True:
             await asyncio.sleep(pause)
-            envoy = self._envoy = await self._start()
+            try:
+                return await self._run()
+            except OSError as error:
+                self._tell(f"the Envoy beside {self.workload.name} cannot be started: {error}\n  it is tried again")
+                pause = _LONGEST

@@ -21,7 +21,7 @@ _FILE: Final = "state.json"
 
 @dataclass(frozen=True)
 class Beside:
-    """A process and its sidecar.
+    """A process and its sidecar, whose identity is spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT.
 
     `process` is the address that it listens at, on the `ports` at which the sidecar stands for it (at `address`).
     `outbound` is where the process can call by its sidecar, `admin` the sidecar's admin pages (both HOST:PORT).
@@ -29,7 +29,7 @@ class Beside:
 
     namespace: str
     name: str
-    identity: str
+    account: str
     process: str
     address: str
     ports: tuple[int, ...]
@@ -43,6 +43,7 @@ class State:
 
     pid: int
     folder: str
+    trust_domain: str
     proxy: str | None
     gateway: str | None
     workloads: tuple[Beside, ...]
@@ -55,7 +56,14 @@ def state_of(plan: Plan, folder: Path, pid: int, gateway: Gateway) -> State:
     """What a mesh that carries out a plan says of itself."""
     workloads = tuple(_beside(workload, plan) for _, workload in sorted(plan.workloads.items()))
     proxy = gateway.proxy and f"{gateway.proxy[0]}:{gateway.proxy[1]}"
-    return State(pid, str(folder), proxy if plan.gateway else None, plan.gateway and "/".join(plan.gateway), workloads)
+    return State(
+        pid,
+        str(folder),
+        plan.trust_domain,
+        proxy if plan.gateway else None,
+        plan.gateway and "/".join(plan.gateway),
+        workloads,
+    )
 
 
 def _beside(workload: Workload, plan: Plan) -> Beside:
@@ -64,7 +72,7 @@ def _beside(workload: Workload, plan: Plan) -> Beside:
     return Beside(
         namespace=proxy.namespace,
         name=proxy.name,
-        identity=proxy.spiffe_id(plan.trust_domain),
+        account=proxy.service_account,
         process=workload.process,
         address=proxy.ip,
         ports=tuple(int(name.removeprefix("inbound|")) for name in names if name.startswith("inbound|")),

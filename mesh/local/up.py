@@ -10,29 +10,36 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import aiohttp
 
 from mesh.istio.document import RefusedError
 from mesh.istio.load import load_world
 from mesh.istio.mesh_config import MeshConfig
+from mesh.istio.world import World
 from mesh.local.addresses import Addresses, is_free
+from mesh.local.authority import is_due
 from mesh.local.failure import MeshError
 from mesh.local.fleet import Fleet, Means
 from mesh.local.follow import changes, look, resources
-from mesh.local.keys import Keys, filled, sources
+from mesh.local.keys import Keys, Pace, filled, sources
 from mesh.local.plan import Gateway, Plan, plan
 from mesh.local.workloads import Key, Places, as_written
+
+_LOOK: Final = 1.0  # seconds between looks at the clock, which jumps when a machine has slept
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is run: a folder of resources, the mesh's settings, an Envoy, and how long a certificate is good."""
+    """What is run: a folder of resources, the mesh's settings, an Envoy, and how long a certificate is good.
+
+    `process` says where a process listens whose entry says an address; `clock` tells the time, with its zone.
+    """
 
     folder: Path
     binary: Path
@@ -40,30 +47,35 @@ class Options:
     gateway: Gateway
     lifetime: timedelta
     process: Callable[[Key, str], str] = as_written
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    pace: Pace = Pace()  # noqa: RUF009 - it is frozen
 
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told: `planned` of every plan once it is in force, `tell` of the rest, in sentences."""
+    """Who is told: of every plan before it is carried out and once it is in force, and of the rest in sentences."""
 
     planned: Callable[[Plan], None]
+    in_force: Callable[[Plan], None]
     tell: Callable[[str], None]
 
 
 @contextlib.asynccontextmanager
 async def running(options: Options, place: Path, watcher: Watcher) -> AsyncIterator[LocalMesh]:
-    """A mesh that is up while inside; its files are in `place`. Raises RefusedError, MeshError."""
-    async with contextlib.AsyncExitStack() as stack:
-        session = await stack.enter_async_context(aiohttp.ClientSession())
+    """A mesh that is up while inside; its files are in `place`. Raises RefusedError, MeshError.
+
+    It stays as it is unless it is told to change, or kept up to date (`LocalMesh.keep`).
+    """
+    async with aiohttp.ClientSession() as session:
         trust_domain = options.mesh.trust_domain
-        means = Means(place, options.binary, trust_domain, options.lifetime, session, watcher.tell)
+        means = Means(place, options.binary, trust_domain, options.lifetime, options.clock, session, watcher.tell)
         fleet = Fleet(means)
-        stack.push_async_callback(fleet.stop)
-        mesh = LocalMesh(options, fleet, Keys(session, watcher.tell), watcher)
-        await mesh.carry_out()
-        for work in (mesh.follow(), mesh.keep_certificates(), mesh.keep_keys()):
-            await stack.enter_async_context(_in_background(work))
-        yield mesh
+        mesh = LocalMesh(options, fleet, Keys(session, watcher.tell, options.pace), watcher)
+        try:
+            await mesh.carry_out()
+            yield mesh
+        finally:
+            await fleet.stop()
 
 
 class LocalMesh:
@@ -74,14 +86,27 @@ class LocalMesh:
         self._fleet = fleet
         self._keys = keys
         self._watcher = watcher
-        self._places = Places(Addresses(random.random, is_free).of, options.process)
+        self._addresses = Addresses(random.random, is_free)
         self._seen = look(options.folder)
         self._changing = asyncio.Lock()
 
     async def carry_out(self) -> None:
-        """Do what the folder says. Raises RefusedError, MeshError."""
+        """Do what the folder says. Raises RefusedError, MeshError, and then all is as before."""
         async with self._changing:
-            await self._carry_out()
+            try:
+                await self._carry_out()
+            except OSError as error:
+                raise MeshError(_words(error)) from None
+
+    async def keep(self) -> None:
+        """Keep up with the folder, with issuers' keys and with the time, for ever. Raises MeshError: it cannot."""
+        works = [asyncio.create_task(work) for work in (self.follow(), self.keep_keys(), self.keep_certificates())]
+        try:
+            await asyncio.gather(*works)
+        finally:
+            for work in works:
+                work.cancel()
+            await asyncio.gather(*works, return_exceptions=True)
 
     async def follow(self) -> None:
         """Do what the folder says whenever it says something else."""
@@ -95,46 +120,48 @@ class LocalMesh:
                 await self._change("an issuer's keys")
 
     async def keep_certificates(self) -> None:
-        """Give every sidecar a new certificate when half of the old one's time is over."""
+        """Give every sidecar a new certificate when half of the old one's time is over. Raises MeshError."""
+        lifetime = self._options.lifetime
         while True:
-            await asyncio.sleep(self._options.lifetime.total_seconds() / 2)
-            self.renew()
+            await asyncio.sleep(min(_LOOK, lifetime.total_seconds() / 10))
+            if is_due(self._fleet.issued, self._options.clock(), lifetime):
+                self.renew()
 
     def renew(self) -> None:
-        """Give every sidecar a new certificate now."""
-        self._fleet.renew()
+        """Give every sidecar a new certificate now. Raises MeshError."""
+        try:
+            self._fleet.renew()
+        except OSError as error:
+            raise MeshError(f"certificates cannot be renewed: {_words(error)}") from None
 
     async def _change(self, what: str) -> None:
-        async with self._changing:
-            began = time.monotonic()
-            try:
-                await self._carry_out()
-            except RefusedError as refused:
-                lines = "\n  ".join(refused.mistakes)
-                self._watcher.tell(f"{what} cannot be used, and what was before stays:\n  {lines}")
-            except MeshError as error:
-                self._watcher.tell(f"{what} cannot be used, and what was before stays: {error}")
-            else:
-                self._watcher.tell(f"{what}: in force after {time.monotonic() - began:.2f} s")
+        began = time.monotonic()
+        try:
+            await self.carry_out()
+        except RefusedError as refused:
+            lines = "\n  ".join(refused.mistakes)
+            self._watcher.tell(f"{what} cannot be used, and what was before stays:\n  {lines}")
+        except MeshError as error:
+            self._watcher.tell(f"{what} cannot be used, and what was before stays: {error}")
+        else:
+            self._watcher.tell(f"{what}: in force after {time.monotonic() - began:.2f} s")
 
     async def _carry_out(self) -> None:
+        # In a thread: what hundreds of workloads shall do takes seconds to work out.
         options = self._options
-        try:
-            world = load_world(resources(options.folder), options.mesh)
-        except OSError as error:
-            raise MeshError(f"{options.folder} cannot be read: {error.strerror}") from None
+        world = await asyncio.to_thread(_read, options)
         await self._keys.have(sources(world))
-        planned = plan(filled(world, self._keys.current), self._places, options.gateway)
-        await self._fleet.carry_out(planned)
+        places = Places(self._addresses.of, options.process)
+        planned = await asyncio.to_thread(plan, filled(world, self._keys.current), places, options.gateway)
         self._watcher.planned(planned)
+        await self._fleet.carry_out(planned)
+        self._addresses.keep({workload.proxy.ip for workload in planned.workloads.values()})
+        self._watcher.in_force(planned)
 
 
-@contextlib.asynccontextmanager
-async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+def _words(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def _read(options: Options) -> World:
+    return load_world(resources(options.folder), options.mesh)

@@ -22,6 +22,8 @@ from mesh.istio.world import World, workload_labels
 
 Key = tuple[str, str]
 """Namespace and name of a WorkloadEntry."""
+Identity = tuple[str, str, str]
+"""Namespace, name and service account of a WorkloadEntry: with another account it is another workload."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def as_written(_: Key, address: str) -> str:
 class Places:
     """Where a workload's sidecar is, and where its process listens, whose entry says an address."""
 
-    sidecar: Callable[[Key], str]
+    sidecar: Callable[[Identity], str]
     process: Callable[[Key, str], str]
 
 
@@ -84,10 +86,10 @@ def _workload(world: World, entry: Resource[WorkloadEntry], processes: dict[Key,
     return Workload(proxy, processes[entry.namespace, entry.name], serves)
 
 
-def _moved(resource: Resource[Message], address_of: Callable[[Key], str]) -> Resource[Message]:
+def _moved(resource: Resource[Message], address_of: Callable[[Identity], str]) -> Resource[Message]:
     if not isinstance(resource.spec, WorkloadEntry) or not resource.spec.service_account:
         return resource
-    address = address_of((resource.namespace, resource.name))
+    address = address_of((resource.namespace, resource.name, resource.spec.service_account))
     return replace(resource, spec=resource.spec.model_copy(update={"address": address}))
 
 

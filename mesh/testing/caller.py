@@ -14,6 +14,7 @@ import grpc
 from mesh.testing.calls import Call, Calls
 from mesh.testing.worker import ANSWERED_BY, Worker
 
+_PATIENCE: Final = 60.0  # seconds for the first calls to end
 INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -27,9 +28,9 @@ class Asked:
 
 
 class Caller:
-    """Calls one authority at one address, in plain text; `workers` by name, to tell who answered."""
+    """Calls one authority at one address, in plain text; `worker` is the one of a name, to tell who answered."""
 
-    def __init__(self, address: str, authority: str, workers: Mapping[str, Worker]) -> None:
+    def __init__(self, address: str, authority: str, worker: Callable[[str], Worker | None]) -> None:
         options = (
             ("grpc.default_authority", authority),
             ("grpc.enable_retries", 0),
@@ -37,7 +38,7 @@ class Caller:
             ("grpc.enable_http_proxy", 0),
         )
         self._channel = grpc.insecure_channel(address, options=options)
-        self._workers = workers
+        self._worker = worker
 
     def call(self, asked: Asked) -> Call:
         """One call."""
@@ -46,8 +47,7 @@ class Caller:
         call = method.future(b"", timeout=asked.timeout, metadata=tuple(asked.headers.items()))
         status = call.code()  # waits for the end
         answered_by = dict(call.trailing_metadata() or ()).get(ANSWERED_BY)
-        worker = self._workers.get(str(answered_by))
-        return Call(status, call.details() or "", worker, time.monotonic() - began)
+        return Call(status, call.details() or "", self._worker(str(answered_by)), time.monotonic() - began)
 
     def calls(self, asked: Asked, times: int, at_once: int) -> Calls:
         """So many calls, so many at once."""
@@ -68,17 +68,25 @@ class Caller:
         return Calls([done[number] for number in sorted(done)])
 
     @contextlib.contextmanager
-    def calling(self, asked: Asked, at_once: int) -> Iterator[list[Call]]:
-        """Call without end while inside; the list grows meanwhile, and holds every call afterwards."""
-        over, done = threading.Event(), list[Call]()
+    def calling(self, asked: Asked, at_once: int) -> Iterator[Calls]:
+        """Call without end while inside; what it gives grows meanwhile, and holds every call afterwards.
+
+        Some calls end before the inside begins, and some begin after it has ended.
+        """
+        done: list[Call] = []
+        begun, over = threading.Barrier(at_once + 1, timeout=_PATIENCE), threading.Event()
 
         def work() -> None:
+            done.append(self.call(asked))
+            begun.wait()
             while not over.is_set():
                 done.append(self.call(asked))
+            done.append(self.call(asked))
 
         with _threads(work, at_once):
+            begun.wait()
             try:
-                yield done
+                yield Calls(done)
             finally:
                 over.set()
 

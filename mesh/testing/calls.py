@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import grpc
 
@@ -27,19 +26,19 @@ class Call:
 
 @dataclass(frozen=True)
 class Calls:
-    """Calls in the order in which they were begun."""
+    """Calls, in the order in which they were begun where it was said how many."""
 
     all: Sequence[Call]
 
     def __len__(self) -> int:
         return len(self.all)
 
-    @cached_property
+    @property
     def statuses(self) -> Counter[grpc.StatusCode]:
         """How often each status came back."""
         return Counter(call.status for call in self.all)
 
-    @cached_property
+    @property
     def workers(self) -> Counter[str]:
         """How many calls each worker answered."""
         return Counter(call.worker.name for call in self.all if call.worker is not None)
@@ -49,12 +48,14 @@ class Calls:
         return sum(call.worker is not None and labels.items() <= call.worker.labels.items() for call in self.all)
 
     def assert_ok(self) -> None:
-        """Every call succeeded."""
+        """Every call succeeded, and there was one."""
+        self._assert_any()
         if set(self.statuses) - {grpc.StatusCode.OK}:
             raise AssertionError(f"not every call succeeded: {self._failures()}")
 
     def assert_share(self, share: float, **labels: str) -> None:
         """Workers with these labels answered this share of the calls, as far as chance allows (99.9 %)."""
+        self._assert_any()
         low, high = interval(len(self), share)
         found = self.answered_by(**labels)
         if not low <= found <= high:
@@ -62,6 +63,10 @@ class Calls:
                 f"{labels} answered {found} of {len(self)} calls; for a share of {share:.1%} "
                 f"{low} to {high} would be chance ({CONFIDENCE:.1%}). Workers: {dict(self.workers)}"
             )
+
+    def _assert_any(self) -> None:
+        if not self.all:
+            raise AssertionError("there was no call")
 
     def _failures(self) -> str:
         first = next(call for call in self.all if call.status is not grpc.StatusCode.OK)

@@ -6,44 +6,78 @@ written here as Istio writes it for what is no pod: a ServiceEntry for each host
 
 from __future__ import annotations
 
+import contextlib
+import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+
+from mesh.istio.document import RefusedError, read_documents
+from mesh.local.follow import resources
+from protos import units
 
 Labels = Mapping[str, str]
 Services = Mapping[str, Sequence[Labels]]
 """HOST:PORT of a service -> the labels of each of its copies."""
 
 ADDED: Final = "mesh-testing.yaml"
+_BETWEEN: Final = re.compile(r"^---[ \t]*(?:#.*)?\n", re.MULTILINE)
 _SERVICE: Final = "mesh-testing/service"
 _SOMEWHERE: Final = "127.0.0.1"  # stand-ins listen elsewhere
 
 
-def copied(source: Path, to: Path) -> None:
-    """Copy the files of resources of a folder, or one file, to a folder."""
-    files = [source] if source.is_file() else [path for path in source.iterdir() if path.suffix in (".yaml", ".yml")]
-    for path in files:
-        (to / path.name).write_text(path.read_text())
+@dataclass(frozen=True)
+class Files:
+    """A folder of the user's, and the copy of it that is in force."""
+
+    users: Path
+    copy: Path
+
+    @contextlib.contextmanager
+    def told_of(self) -> Iterator[None]:
+        """What is refused inside is told of the user's own files."""
+        try:
+            yield
+        except RefusedError as refused:
+            mistakes = [mistake.replace(str(self.copy), str(self.users)) for mistake in refused.mistakes]
+            raise RefusedError(mistakes) from None
+
+
+def copied(source: Path, to: Path) -> Files:
+    """Copy the files of resources of a folder, or one file, to a new folder."""
+    to.mkdir()
+    for path in [source] if source.is_file() else resources(source):
+        shutil.copyfile(path, to / path.name)
+    return Files(source.parent if source.is_file() else source, to)
 
 
 def written(services: Services, caller: str, caller_labels: Labels) -> str:
-    """YAML of the services, their copies, and the one who calls them (`NAMESPACE/SERVICE_ACCOUNT`)."""
-    documents = [*_services(services), _caller(caller, caller_labels)] if services else []
-    return yaml.safe_dump_all(documents, sort_keys=False)
+    """YAML of the services, their copies, and the one who calls them (`NAMESPACE/SERVICE_ACCOUNT`). ValueError."""
+    return yaml.safe_dump_all([*_services(services), _caller(caller, caller_labels)], sort_keys=False)
 
 
-def without(text: str, kind: str, name: str) -> str | None:
-    """The documents of a file but for one resource; None: it is not among them."""
-    documents = [one for one in yaml.safe_load_all(text) if one]
-    kept = [one for one in documents if (one.get("kind"), one.get("metadata", {}).get("name")) != (kind, name)]
-    return None if len(kept) == len(documents) else yaml.safe_dump_all(kept, sort_keys=False)
+def without(text: str, kind: str, name: str, namespace: str | None) -> str | None:
+    """A file but for one resource (of any namespace: None), the rest as it was; None: it is not there."""
+    documents = _BETWEEN.split(text)
+    kept = [one for one in documents if not _is(one, kind, name, namespace)]
+    return None if len(kept) == len(documents) else "---\n".join(kept)
+
+
+def _is(document: str, kind: str, name: str, namespace: str | None) -> bool:
+    for one in read_documents(document, ADDED):
+        metadata = one.data.get("metadata", {})
+        whose = one.data.get("kind"), metadata.get("name"), namespace and metadata.get("namespace", "default")
+        return whose == (kind, name, namespace)
+    return False
 
 
 def _services(services: Services) -> Iterator[dict[str, Any]]:
     for service, copies in services.items():
-        host, _, port = service.rpartition(":")
+        host, _, port = units.address(service).rpartition(":")
         name, namespace = [*host.split("."), "default"][:2]
         selector = {_SERVICE: name}
         spec: dict[str, Any] = {

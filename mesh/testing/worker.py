@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
@@ -34,7 +34,7 @@ class _Behaviour:
 
 @dataclass
 class Worker:
-    """A copy by the name of its WorkloadEntry, with its labels; it listens at an address of its own.
+    """A copy by NAME.NAMESPACE of its WorkloadEntry, with its labels; it listens at an address of its own.
 
     It answers OK, with no bytes, unless told otherwise.
     """
@@ -42,12 +42,12 @@ class Worker:
     name: str
     labels: Mapping[str, str]
     address: str
-    ports: Sequence[int]
-    requests: list[Request] = field(default_factory=list)
-    _behaviour: _Behaviour = _Behaviour()
+    requests: list[Request] = field(default_factory=list, repr=False)
+    _ports: set[int] = field(default_factory=set, repr=False)
+    _behaviour: _Behaviour = field(default=_Behaviour(), repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _released: threading.Event = field(default_factory=threading.Event, repr=False)
-    _servers: list[grpc.Server] = field(default_factory=list, repr=False)
+    _servers: list[tuple[grpc.Server, ThreadPoolExecutor]] = field(default_factory=list, repr=False)
 
     def answers(
         self, status: grpc.StatusCode = grpc.StatusCode.OK, *, after: float = 0.0, times: int | None = None
@@ -58,20 +58,33 @@ class Worker:
 
     def stop(self) -> None:
         """End as a process that is killed: connections are closed, and nobody listens any more."""
+        ended = [server.stop(None) for server, _ in self._servers]
         self._released.set()
-        for server in self._servers:
-            server.stop(None).wait()
+        for end, (_, threads) in zip(ended, self._servers, strict=True):
+            end.wait()
+            threads.shutdown()
         self._servers.clear()
 
     def start(self) -> None:
-        """Listen, again where it was stopped. Raises RuntimeError: a port is taken."""
-        self._released.clear()
-        for port in self.ports:
-            server = grpc.server(ThreadPoolExecutor(_AT_ONCE, self.name), options=(("grpc.so_reuseport", 0),))
-            server.add_generic_rpc_handlers((_Handler(self),))
-            server.add_insecure_port(f"{self.address}:{port}")
-            server.start()
-            self._servers.append(server)
+        """Listen again where it did before it was stopped."""
+        if not self._servers:
+            self._released.clear()
+            for port in self._ports:
+                self._serve(port)
+
+    def listen(self, ports: Iterable[int]) -> None:
+        """Listen at these ports, too. Raises RuntimeError: one is taken."""
+        for port in sorted(set(ports) - self._ports):
+            self._ports.add(port)
+            self._serve(port)
+
+    def _serve(self, port: int) -> None:
+        threads = ThreadPoolExecutor(_AT_ONCE, self.name)
+        server = grpc.server(threads, options=(("grpc.so_reuseport", 0),))
+        server.add_generic_rpc_handlers((_Handler(self),))
+        server.add_insecure_port(f"{self.address}:{port}")
+        server.start()
+        self._servers.append((server, threads))
 
     def take(self, path: str, context: grpc.ServicerContext) -> None:
         """Note a call and do as told; returns if it is to be answered OK, and else ends it."""

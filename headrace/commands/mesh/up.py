@@ -8,7 +8,7 @@ import socket
 from datetime import timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,8 +17,12 @@ from headrace.console import Console
 from headrace.failure import CommandError
 
 if TYPE_CHECKING:
-    from mesh.local.plan import Plan
+    from rich.console import Group, RenderableType
+
+    from mesh.local.state import State
     from mesh.local.up import Options
+
+_LIFETIMES: Final = (10.0, 365 * 24 * 3600.0)  # seconds; the roots are good for no longer
 
 
 def up(
@@ -45,8 +49,9 @@ def up(
 ) -> int:
     """Run Istio resources on this machine: an Envoy beside each process, with mTLS between them.
 
-    A process is a WorkloadEntry with a serviceAccount, which says where it listens. Changes in DIR are in force within
-    a second; what cannot be used is told, and changes nothing. Ctrl-C ends it all.
+    A process is a WorkloadEntry with a serviceAccount; its address and ports say where it listens.
+
+    Changes in DIR are in force within a second. What cannot be used is told, and changes nothing. Ctrl-C ends it all.
     """
     from mesh.istio.document import RefusedError  # noqa: PLC0415 - pydantic
     from mesh.istio.load import load_mesh_config  # noqa: PLC0415
@@ -62,7 +67,7 @@ def up(
             binary=find(envoy),
             mesh=load_mesh_config(mesh) if mesh else MeshConfig(),
             gateway=Gateway(_free(proxy), _key(gateway)),
-            lifetime=timedelta(seconds=parse.seconds(lifetime, "--lifetime")),
+            lifetime=_lifetime(lifetime),
         )
         asyncio.run(_until_stopped(options))
     except RefusedError as refused:
@@ -74,34 +79,74 @@ def up(
 
 async def _until_stopped(options: Options) -> None:
     from headrace.interrupt import interruptible  # noqa: PLC0415
+
+    console = Console()
+    await interruptible(_serve(options, console), lambda: console.print("Stopping ...", style="dim"))
+
+
+async def _serve(options: Options, console: Console) -> None:
     from mesh.local.place import place_of, taken  # noqa: PLC0415
+    from mesh.local.plan import Plan  # noqa: PLC0415
     from mesh.local.state import publish, state_of  # noqa: PLC0415
     from mesh.local.up import Watcher, running  # noqa: PLC0415
 
-    console = Console()
     folder = options.folder.resolve()
+    place = place_of(folder, os.environ)
+    unheard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    state: State | None = None
 
-    async def serve() -> None:
-        place = place_of(folder, os.environ)
+    def in_force(plan: Plan) -> None:
+        nonlocal state
+        before, state = state, state_of(plan, folder, os.getpid(), options.gateway)
+        publish(state, place)
+        if state != before:
+            say(_picture(state))
 
-        def planned(plan: Plan) -> None:
-            publish(state_of(plan, folder, os.getpid(), options.gateway), place)
+    def say(what: RenderableType) -> None:
+        try:
+            console.print(what, markup=False, soft_wrap=isinstance(what, str))
+        except OSError as error:  # whoever read it has left
+            if not unheard.done():
+                unheard.set_exception(error)
 
-        with taken(place, folder):
-            async with running(options, place, Watcher(planned, console.print)):
-                console.print("headrace mesh ready")
-                await asyncio.Event().wait()
+    with taken(place, folder):
+        async with running(options, place, Watcher(lambda _: None, in_force, say)) as mesh:
+            say(f"headrace mesh ready on {state.proxy}" if state and state.proxy else "headrace mesh ready")
+            await asyncio.gather(mesh.keep(), unheard)
 
-    await interruptible(serve(), lambda: console.print("Stopping ...", style="dim"))
+
+def _picture(state: State) -> Group:
+    """Each workload: its account, where its process listens or calls, and where its sidecar stands for it."""
+    from rich.console import Group  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+    for name in ("workload", "account", "process", "sidecar"):
+        table.add_column(name, overflow="fold")
+    for one in state.workloads:
+        whose, ports = f"{one.namespace}/{one.name}", ",".join(map(str, one.ports))
+        calls = state.proxy if state.proxy and whose == state.gateway else one.outbound
+        process = f"{one.process}:{ports}" if ports else f"calls {calls}"
+        table.add_row(whose, one.account, process, f"{one.address}:{ports}" if ports else one.address)
+    return Group(table, Text(f"identities are spiffe://{state.trust_domain}/ns/NAMESPACE/sa/ACCOUNT", "dim"))
+
+
+def _lifetime(value: str) -> timedelta:
+    seconds, (least, most) = parse.seconds(value, "--lifetime"), _LIFETIMES
+    if not least <= seconds <= most:
+        raise typer.BadParameter(f"{value} is not between {least:g}s and {most / 3600:g}h", param_hint="--lifetime")
+    return timedelta(seconds=seconds)
 
 
 def _free(address: str) -> tuple[str, int]:
     """The address on the loopback, with a port that is free where 0 was asked for."""
     host, _, port = address.rpartition(":")
     if not _is_loopback(host):
-        what = f"{address} is not on the loopback: whoever reaches it would call as the gateway"
+        what = f"{address} is no IPv4 address of the loopback: whoever reaches it would call as the gateway"
         raise typer.BadParameter(what, param_hint="--proxy")
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last mesh may still linger
         try:
             probe.bind((host, int(port)))
         except OSError as error:

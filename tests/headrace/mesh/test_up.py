@@ -1,0 +1,503 @@
+"""`headrace mesh up` as a user runs it: a process of its own, real Envoys, signals."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+
+from mesh.testing.caller import Asked, Caller
+from mesh.testing.calls import Calls
+from mesh.testing.worker import Worker
+from tests.mesh.local.scene import (
+    CALLER,
+    DIGITS,
+    GATEWAY_ALONE,
+    SERVICE,
+    STRICT,
+    copy,
+    eventually,
+    folder,
+    joined,
+    listening,
+    needs_envoy,
+    weighed,
+)
+
+pytestmark = [needs_envoy, pytest.mark.timeout(120)]
+
+READY = re.compile(r"^headrace \w+ ready on (\S+)$", re.MULTILINE)
+OK = grpc.StatusCode.OK
+
+
+@dataclass
+class Up:
+    """A running `headrace mesh up`: what it has printed so far, and what it must not leave."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    runtime: Path
+    output: list[str] = field(default_factory=list)
+
+    @property
+    def printed(self) -> str:
+        return "".join(self.output)
+
+    def says(self, pattern: str, after: int = 0) -> re.Match[str]:
+        """The first match in what it prints after so many lines, once it is there."""
+
+        def found() -> re.Match[str] | None:
+            match = re.search(pattern, "".join(self.output[after:]), re.MULTILINE)
+            assert match or self.process.poll() is None, f"it has ended: {self.printed}"
+            return match
+
+        match = eventually(found, f"that it says {pattern!r} after {self.printed!r}")
+        assert match is not None
+        return match
+
+    @property
+    def proxy(self) -> str:
+        return self.says(READY.pattern)[1]
+
+    @property
+    def envoys(self) -> list[psutil.Process]:
+        return envoys_under(self.runtime)
+
+    def ends(self) -> int:
+        """Its exit code, and nothing is left: no Envoy, no file."""
+        code = self.process.wait(30)
+        assert not self.envoys
+        assert not [*self.runtime.iterdir()]
+        return code
+
+
+def envoys_under(runtime: Path) -> list[psutil.Process]:
+    """Envoys whose files are there."""
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if any(str(runtime) in word for word in process.cmdline()) and process.name() == "envoy":
+                found.append(process)
+    return found
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "headrace", "mesh", "up", *map(str, arguments)]
+
+
+def environment(runtime: Path) -> dict[str, str]:
+    return {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "PYTHONUNBUFFERED": "1", "COLUMNS": "80"}
+
+
+@contextlib.contextmanager
+def running(resources: Path, *arguments: str | Path, proxy: str = "127.0.0.1:0") -> Iterator[Up]:
+    """It runs while inside; however that ends, nothing of it is left."""
+    runtime = resources.parent / "runtime"
+    runtime.mkdir(exist_ok=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # one run in the background may ignore it
+    try:
+        process = subprocess.Popen(
+            command(resources, "--proxy", proxy, *arguments),
+            env=environment(runtime), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
+    up = Up(process, resources, runtime)
+    assert process.stdout is not None
+    reader = threading.Thread(target=up.output.extend, args=(process.stdout,))
+    reader.start()
+    try:
+        yield up
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        reader.join()
+        process.stdout.close()
+        for envoy in envoys_under(runtime):
+            envoy.kill()
+
+
+def tried(resources: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """One that ends by itself."""
+    runtime = resources.parent / "runtime"
+    runtime.mkdir(exist_ok=True)
+    return subprocess.run(
+        command(resources, *arguments),
+        env=environment(runtime),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@dataclass
+class Copies:
+    """Workers where the resources say, and the resources."""
+
+    workers: dict[str, Worker]
+    text: str
+
+    def worker(self, name: str) -> Worker | None:
+        return self.workers.get(name)
+
+
+@pytest.fixture(scope="module")
+def copies() -> Iterator[Copies]:
+    with contextlib.ExitStack() as stack:
+        workers, entries = {}, []
+        for name, version in (("one", "v1"), ("two", "v1"), ("canary", "v2")):
+            with listening() as port:
+                pass
+            workers[name] = Worker(name, {"version": version}, "127.0.0.1")
+            workers[name].listen([port])
+            stack.callback(workers[name].stop)
+            entries.append(copy(name, version, port))
+        yield Copies(workers, joined(CALLER, *entries))
+
+
+def laid_out(path: Path, copies: Copies) -> Path:
+    policies = joined(STRICT, GATEWAY_ALONE)
+    return folder(path, service=SERVICE, routes=weighed(100), policies=policies, copies=copies.text)
+
+
+@pytest.fixture(scope="module")
+def up(copies: Copies, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with running(laid_out(tmp_path_factory.mktemp("up") / "istio", copies)) as made:
+        yield made
+
+
+@pytest.fixture
+def as_before(up: Up, copies: Copies) -> Iterator[Up]:
+    """The one of this module, and afterwards its folder as it was."""
+    yield up
+    after = len(up.output)
+    for path in up.folder.iterdir():
+        path.unlink()
+    laid_out(up.folder, copies)
+    up.says("the folder: in force", after)
+
+
+def called(up: Up, copies: Copies, times: int = 20) -> Calls:
+    caller = Caller(up.proxy, DIGITS, copies.worker)
+    try:
+        return caller.calls(Asked(), times, 4)
+    finally:
+        caller.close()
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file in one step."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
+
+
+# ---- what is shown ----
+
+
+def test_what_runs_is_shown_and_works(up: Up, copies: Copies) -> None:
+    proxy = up.proxy
+    *picture, identities, ready = up.printed.splitlines()[:7]
+    assert ready == f"headrace mesh ready on {proxy}"
+    assert identities == "identities are spiffe://cluster.local/ns/NAMESPACE/sa/ACCOUNT"
+    rows = [re.split(r"\s{2,}", line.rstrip()) for line in picture]
+    assert rows[0] == ["workload", "account", "process", "sidecar"]
+    assert [row[:2] for row in rows[1:]] == [
+        ["infer/gateway", "gateway"], ["models/canary", "digits"], ["models/one", "digits"], ["models/two", "digits"],
+    ]  # fmt: skip
+    assert rows[1][2] == f"calls {proxy}"
+    for name, row in zip(("canary", "one", "two"), rows[2:], strict=True):
+        (port,) = copies.workers[name]._ports
+        assert row[2] == f"127.0.0.1:{port}"
+        assert row[3].startswith("127.")
+        assert row[3].endswith(f":{port}")
+    assert all(len(line) <= 80 for line in up.printed.splitlines())
+    called(up, copies).assert_ok()
+
+
+def test_all_of_it_is_on_the_loopback(up: Up) -> None:
+    assert up.proxy
+    envoys = up.envoys
+    assert len(envoys) == 4
+    for envoy in envoys:
+        at = [one.laddr for one in envoy.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+        assert {15000, 15001} <= {one.port for one in at}
+        assert all(ip_address(one.ip).is_loopback for one in at)
+
+
+def test_the_help_reads_well() -> None:
+    done = subprocess.run([*command(), "-h"], env=environment(Path()), capture_output=True, text=True, check=True)
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    said = " ".join(done.stdout.split())
+    assert "Run Istio resources on this machine: an Envoy beside each process, with mTLS between them." in said
+    for option in ("--proxy", "--gateway", "--mesh", "--lifetime", "--envoy"):
+        assert option in said
+
+
+# ---- changes ----
+
+
+def test_a_change_is_in_force_within_a_second(as_before: Up, copies: Copies) -> None:
+    """A file is replaced, and a loop of calls tells when another version answers."""
+    caller = Caller(as_before.proxy, DIGITS, copies.worker)
+    seconds, failed = [], 0
+    try:
+        for weight in (0, 100) * 3:
+            wanted = "v1" if weight else "v2"
+            replace(as_before.folder / "routes.yaml", weighed(weight))
+            began = time.monotonic()
+            while (call := caller.call(Asked())).worker is None or call.worker.labels["version"] != wanted:
+                failed += call.status is not OK
+                assert time.monotonic() - began < 10
+            seconds.append(time.monotonic() - began)
+    finally:
+        caller.close()
+    assert failed == 0
+    assert sorted(seconds)[len(seconds) // 2] < 1.0, seconds  # the median: others use this machine, too
+    assert as_before.says(r"^the folder: in force after \d\.\d\d s$")
+
+
+def test_a_mistake_is_told_with_its_line_and_what_was_stays(as_before: Up, copies: Copies) -> None:
+    after = len(as_before.output)
+    replace(as_before.folder / "routes.yaml", weighed(0).replace("timeout: 5s", "timeout: soon [really]"))
+    told = as_before.says(r"^the folder cannot be used, and what was before stays:\n  (.*)$", after)
+    assert told[1].startswith(f"{as_before.folder}/routes.yaml:8: VirtualService models/digits: spec.http[0].timeout: ")
+    assert "soon [really]" in told[1]
+    calls = called(as_before, copies)
+    calls.assert_ok()
+    assert calls.answered_by(version="v2") == 0
+    replace(as_before.folder / "routes.yaml", weighed(0))
+    as_before.says("^the folder: in force", after)
+    assert called(as_before, copies).answered_by(version="v2") == 20
+
+
+def broken_yaml(path: Path) -> None:
+    replace(path, "spec: [")
+
+
+def nowhere(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def latin(path: Path) -> None:
+    path.write_bytes(b"# \xe4\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (broken_yaml, r"extra\.yaml:1: "),
+        (nowhere, r"extra\.yaml: cannot be read: No such file or directory"),
+        (latin, r"extra\.yaml: cannot be read: not UTF-8"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_file(spoil: object, words: str, as_before: Up, copies: Copies) -> None:
+    after = len(as_before.output)
+    (as_before.folder / "extra.yaml").touch()
+    assert callable(spoil)
+    spoil(as_before.folder / "extra.yaml")
+    as_before.says(rf"^the folder cannot be used, and what was before stays:\n  {as_before.folder}/{words}", after)
+    called(as_before, copies).assert_ok()
+
+
+def test_a_folder_that_is_taken_away_changes_nothing_until_it_is_back(as_before: Up, copies: Copies) -> None:
+    after = len(as_before.output)
+    away = as_before.folder.rename(as_before.folder.with_name("away"))
+    as_before.says(r"^the folder cannot be used, and what was before stays: .*No such file or directory", after)
+    called(as_before, copies).assert_ok()
+    away.rename(as_before.folder)
+    as_before.says("^the folder: in force", after)
+
+
+def test_another_workload_is_shown(as_before: Up, copies: Copies) -> None:
+    after = len(as_before.output)
+    more = copy("more", "v1", 8199)
+    replace(as_before.folder / "copies.yaml", joined(copies.text, more))
+    as_before.says(r"^models/more +digits +127\.0\.0\.1:8199 +127\.\S+:8199", after)
+    eventually(lambda: len(as_before.envoys) == 5, "its Envoy")
+
+
+def test_an_envoy_that_dies_is_told_and_another_is_started(as_before: Up, copies: Copies) -> None:
+    after = len(as_before.output)
+    killed = as_before.envoys
+    for envoy in killed:
+        envoy.kill()
+    for name in ("gateway.infer", "one.models", "two.models", "canary.models"):
+        as_before.says(rf"^the Envoy beside {name} was killed by signal 9", after)
+    eventually(lambda: set(called(as_before, copies).statuses) == {OK}, "that calls succeed again")
+    assert not {envoy.pid for envoy in killed} & {envoy.pid for envoy in as_before.envoys}
+
+
+# ---- the end ----
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_and_nothing_is_left(number: signal.Signals, copies: Copies, tmp_path: Path) -> None:
+    with running(laid_out(tmp_path / "istio", copies)) as up:
+        host, _, port = up.proxy.rpartition(":")
+        up.process.send_signal(number)
+        assert up.ends() == 0
+        with socket.socket() as probe:
+            assert probe.connect_ex((host, int(port))) != 0
+
+
+def test_a_ctrl_c_before_it_is_up_leaves_nothing(copies: Copies, tmp_path: Path) -> None:
+    with running(laid_out(tmp_path / "istio", copies)) as up:
+        eventually(lambda: up.envoys, "an Envoy")
+        up.process.send_signal(signal.SIGINT)
+        assert up.ends() == 0
+
+
+def test_killed_it_leaves_no_envoy_and_the_next_one_starts(copies: Copies, tmp_path: Path) -> None:
+    resources = laid_out(tmp_path / "istio", copies)
+    with running(resources) as up:
+        assert up.proxy
+        up.process.kill()
+        up.process.wait(30)
+        eventually(lambda: not up.envoys, "the end of its Envoys")
+        assert [*up.runtime.iterdir()]
+    with running(resources) as up:
+        called(up, copies).assert_ok()
+        up.process.terminate()
+        assert up.ends() == 0
+
+
+def test_when_nobody_reads_any_more_it_ends(copies: Copies, tmp_path: Path) -> None:
+    resources, runtime = laid_out(tmp_path / "istio", copies), tmp_path / "runtime"
+    runtime.mkdir()
+    arguments = command(resources, "--proxy", "127.0.0.1:0")
+    with subprocess.Popen(arguments, env=environment(runtime), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "ready" not in process.stdout.readline():
+            assert process.poll() is None
+        process.stdout.close()
+        replace(resources / "routes.yaml", weighed(50))
+        assert process.wait(30) == 1
+    assert not envoys_under(runtime)
+    assert not [*runtime.iterdir()]
+
+
+# ---- what is refused ----
+
+
+def test_a_mesh_runs_once(up: Up) -> None:
+    assert up.proxy
+    done = tried(up.folder, "--proxy", "127.0.0.1:0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"headrace: the mesh of {up.folder} runs already\n"
+
+
+def test_resources_that_cannot_be_used(copies: Copies, tmp_path: Path) -> None:
+    resources = laid_out(tmp_path / "istio", copies)
+    replace(resources / "routes.yaml", weighed(90).replace("subset: v2", "subset: [v2]"))
+    done = tried(resources, "--proxy", "127.0.0.1:0")
+    assert (done.returncode, done.stdout) == (1, "")
+    first, second = done.stderr.splitlines()
+    assert first == "headrace: the resources cannot be used"
+    assert second.startswith(f"{resources}/routes.yaml:12: VirtualService models/digits: spec.http[0].route[1].destina")
+
+
+def test_which_one_the_gateway_is_must_be_clear(copies: Copies, tmp_path: Path) -> None:
+    resources = laid_out(tmp_path / "istio", copies)
+    (resources / "batch.yaml").write_text(CALLER.replace("name: gateway", "name: batch"))
+    done = tried(resources, "--proxy", "127.0.0.1:0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "headrace: which workload is the gateway? infer/batch, infer/gateway serve nothing; "
+        "name one with --gateway NAMESPACE/NAME\n"
+    )
+    with running(resources, "--gateway", "infer/batch") as up:
+        assert re.search(rf"^infer/batch +gateway +calls {up.proxy} ", up.printed, re.MULTILINE)
+
+
+def test_there_need_be_no_gateway(copies: Copies, tmp_path: Path) -> None:
+    resources = laid_out(tmp_path / "istio", copies)
+    replace(resources / "copies.yaml", copies.text.partition("---")[2])
+    with running(resources) as up:
+        assert up.says("^headrace mesh ready$")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:15001", "192.0.2.1:15001", "localhost:15001", "[::1]:15001"])
+def test_the_gateways_proxy_is_on_the_loopback(address: str, tmp_path: Path) -> None:
+    done = tried(folder(tmp_path / "istio"), "--proxy", address)
+    assert done.returncode == 2
+    assert f"--proxy: {address} is no IPv4 address of the loopback: whoever reaches it would call as the" in done.stderr
+
+
+def test_a_proxy_that_is_taken(tmp_path: Path) -> None:
+    with listening() as port:
+        done = tried(folder(tmp_path / "istio"), "--proxy", f"127.0.0.1:{port}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"headrace: cannot listen on 127.0.0.1:{port}: Address already in use; choose another --proxy\n"
+    )
+
+
+def test_one_that_lingers_from_the_last_mesh_is_free(copies: Copies, tmp_path: Path) -> None:
+    with listening() as port:
+        pass
+    for _ in range(2):
+        with running(laid_out(tmp_path / "istio", copies), proxy=f"127.0.0.1:{port}") as up:
+            assert up.proxy == f"127.0.0.1:{port}"
+            caller = Caller(up.proxy, DIGITS, copies.worker)
+            assert caller.call(Asked()).status is OK
+            up.process.terminate()  # it closes the connection first, which then lingers
+            assert up.ends() == 0
+            caller.close()
+
+
+@pytest.mark.parametrize(
+    ("envoy", "words"),
+    [
+        ("true", "is not the Envoy proxy: it does not answer --version as Envoy does"),
+        ("text", "cannot be run: Permission denied"),
+    ],
+)
+def test_a_wrong_envoy(envoy: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "text").touch()
+    path = shutil.which("true") if envoy == "true" else tmp_path / "text"
+    assert path is not None
+    done = tried(folder(tmp_path / "istio"), "--envoy", path, "--proxy", "127.0.0.1:0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"headrace: {path} {words}\n"
+
+
+def test_an_envoy_that_is_not_there(tmp_path: Path) -> None:
+    done = tried(folder(tmp_path / "istio"), "--envoy", tmp_path / "nowhere")
+    assert done.returncode == 2
+    assert "--envoy" in done.stderr
+
+
+@pytest.mark.parametrize("lifetime", ["9s", "0s", "9000h", "100000000000h"])
+def test_a_lifetime_that_makes_no_sense(lifetime: str, tmp_path: Path) -> None:
+    done = tried(folder(tmp_path / "istio"), "--lifetime", lifetime)
+    assert done.returncode == 2
+    assert f"--lifetime: {lifetime} is not between 10s and 8760h" in done.stderr
+
+
+def test_a_gateway_without_a_namespace(tmp_path: Path) -> None:
+    done = tried(folder(tmp_path / "istio"), "--gateway", "gateway")
+    assert done.returncode == 2
+    assert "--gateway: gateway is not NAMESPACE/NAME" in done.stderr
