@@ -24,6 +24,7 @@ from rich.table import Table
 
 from loadtest.children import Broken
 from loadtest.figures import BUSY, Ratio, Summary, cpu_ratio, rate_ratio, summary
+from loadtest.mesh import Round, measure_mesh, mesh_table
 from loadtest.payload import SHAPES, request
 from loadtest.rounds import BASELINE, SUBJECT, Plan, Results, measure, samples, stage
 
@@ -60,6 +61,34 @@ def null(
 ) -> None:
     """Measure the bare pass-through against a second one: how far from 1 is noise."""
     run("null", Plan(rounds, seconds, concurrency), output)
+
+
+@app.command()
+def mesh(
+    rounds: Annotated[int, typer.Option(min=1, help="How often a mesh is started.")] = 5,
+    changes: Annotated[int, typer.Option(min=1, help="How often each is changed under load.")] = 10,
+    output: Form = Output.TABLE,
+) -> None:
+    """Measure a mesh on this machine: what a sidecar holds, the time to the first answer, and to a change's effect."""
+    notes = Console(stderr=True)
+    try:
+        with _progress(notes) as progress:
+            task = progress.add_task("mesh up with four workers", total=rounds)
+            found: list[Round] = []
+            for _ in range(rounds):
+                found.append(measure_mesh(changes))
+                progress.advance(task)
+    except Broken as broken:
+        notes.print(f"nothing measured: {broken}")
+        raise typer.Exit(1) from None
+    failed = sum(one.failed for one in found)
+    if output is Output.JSON:
+        print(json.dumps([asdict(one) for one in found], allow_nan=False))  # noqa: T201 - the result
+    else:
+        Console().print(mesh_table(found))
+        notes.print(f"{sum(one.calls for one in found)} calls meanwhile, {failed} failed.")
+    if failed:
+        raise typer.Exit(1)
 
 
 def run(subject: str, plan: Plan, output: Output, *, backend_status: int = 0) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import IO
 
 _START = 30.0  # seconds that a child may take to come up
 _END = 10.0  # seconds that it may take to end
+_ANY_LINE = re.compile(r"(\S+)$")
 _TICKS = os.sysconf("SC_CLK_TCK")  # a second
 
 
@@ -52,8 +54,8 @@ def bound_to(cpus: set[int]) -> Iterator[None]:
 
 
 @contextmanager
-def child(cpus: set[int], *arguments: str, log: IO[str]) -> Iterator[Child]:
-    """`python ARGUMENTS` on these processors, once it has printed a line that ends with `HOST:PORT`. Raises Broken.
+def child(cpus: set[int], *arguments: str, log: IO[str], ready: re.Pattern[str] = _ANY_LINE) -> Iterator[Child]:
+    """`python ARGUMENTS` on these processors, once it has printed the line that tells its `HOST:PORT`. Raises Broken.
 
     Its standard error goes to `log`. It is asked to end by SIGTERM and by the end of its standard input.
     """
@@ -65,11 +67,11 @@ def child(cpus: set[int], *arguments: str, log: IO[str]) -> Iterator[Child]:
     too_late.start()
     try:
         assert process.stdout is not None  # noqa: S101 - it was asked for
-        line = process.stdout.readline().split()
+        told = next(filter(None, map(ready.search, process.stdout)), None)
         too_late.cancel()
-        if not line:
+        if told is None:
             raise Broken(f"`python {' '.join(arguments)}` ended with status {process.wait(_END)}")
-        yield Child(process, line[-1])
+        yield Child(process, told[1])
     finally:
         too_late.cancel()
         _end(process)
