@@ -14,6 +14,7 @@ from rich.text import Text
 
 from headrace.demo.config import CANARY_SHARE
 from headrace.demo.digits import MODEL
+from headrace.demo.mesh_tour import Outage, Shift, Visitor
 from headrace.demo.spans import Span
 from headrace.demo.state import State
 from headrace.demo.tour import AT_ONCE, Rejection, Score
@@ -57,6 +58,31 @@ def split(console: Console, reached: Mapping[str, int]) -> None:
     console.print(f"{calls} that named no version: {first} to 1, {second} to 2 (canary, {CANARY_SHARE}% of traffic)")
 
 
+def shift(console: Console, found: Shift) -> None:
+    """Weights that were changed while calls flowed."""
+    done(console, f"traffic shifted to {found.after:.0%} for version 2, in force after {found.took:.2f} s")
+    _none_failed(console, found.calls, found.slowest)
+
+
+def outage(console: Console, found: Outage, what: str, back: float | None = None) -> None:
+    """A copy that went bad."""
+    returned = f", back {back:.1f} s after it woke" if back is not None else ""
+    done(console, f"{found.copy} {what}: ejected after {found.ejected_after:.2f} s{returned}")
+    _none_failed(console, found.calls, found.slowest)
+
+
+def _none_failed(console: Console, calls: int, slowest: float) -> None:
+    console.print(f"  {calls} calls, none failed, the slowest took {slowest:.2f} s", style="dim")
+
+
+def visitors(console: Console, found: Sequence[Visitor]) -> None:
+    """Who calls a worker, and what comes of it."""
+    table = _table("caller", "status", "what it reads")
+    for visitor in found:
+        table.add_row(visitor.who, visitor.status, visitor.words.partition(";")[0])
+    console.print(table)
+
+
 def rejections(console: Console, found: Sequence[Rejection]) -> None:
     """Who was refused, and in which words."""
     table = _table("call", "reason", "what the caller reads")
@@ -77,19 +103,26 @@ def stopping(console: Console) -> None:
     console.print("Stopping ...", style="dim")
 
 
-def next_steps(console: Console, state: State, program: str, *, stay: bool) -> None:
+def next_steps(console: Console, state: State, program: str, resources: Path | None, *, stay: bool) -> None:
     """The commands to try; printed as they are, so that they can be copied."""
     title(console, "Try next" if stay else "Try next, beside a demo that stays up")
     if not stay:
-        console.print("It shows these commands with its own SAMPLES, GATEWAY and ADMIN filled in.", style="dim")
+        console.print("It shows them with its own SAMPLES, GATEWAY, ADMIN and ISTIO filled in.", style="dim")
     samples, gateway, admin = (state.samples, state.gateway, state.admin) if stay else ("SAMPLES", "GATEWAY", "ADMIN")
     rpc, authorization = "inference.GRPCInferenceService/ModelInfer", f'"authorization: Bearer $({program} token)"'
+    istio = resources if stay else "ISTIO"
+    mesh = [
+        f"{program} mesh status --dir {istio} --watch",
+        f"{program} mesh shift {MODEL} 1=0 2=100 --dir {istio}",
+        f"{program} mesh explain {MODEL} --version 2 --dir {istio}",
+    ]
     for command in (
         *([] if stay else [f"{program} demo --stay"]),
         f"{program} token",
         f"{program} infer {MODEL} --image {samples}/digit-7.png",
         f"grpcurl -plaintext -H {authorization} -d @ {gateway} {rpc} < {samples}/digit-7.json",
         f"curl http://{admin}/readyz",
+        *(mesh if resources else []),
     ):
         console.print(f"  {command}", style="cyan", soft_wrap=True, highlight=False, markup=False)
 

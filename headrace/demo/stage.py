@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,16 +14,42 @@ from opentelemetry.trace import Tracer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from gateway import settings
 from headrace.console import busy, live
 from headrace.demo import digits, repository, show
-from headrace.demo.collector import Collector
 from headrace.demo.config import gateway_yaml
 from headrace.demo.digits import MODEL, Pictures, Trained
-from headrace.demo.issuer import Issuer
 from headrace.demo.processes import ADMIN, READY, Child, running, together
+from headrace.rendering import source_of
+from mesh.local.state import State, find
+from mesh.render import folder
+from mesh.render.files import render
 from protos import tracing
 
 _WAIT: Final = 60.0  # seconds a process may take to come up; a loaded machine is slow, a dead child is seen at once
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A worker: the version that it serves, its process, and its address, HOST:PORT."""
+
+    version: str
+    child: Child
+    address: str
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where everyone's files are, who issues tokens, and where spans go."""
+
+    folder: Path
+    issuer: str
+    otlp: str
+
+    @property
+    def resources(self) -> Path:
+        """The folder of Istio's resources."""
+        return self.folder / "istio"
 
 
 @dataclass(frozen=True)
@@ -32,6 +59,20 @@ class Gateway:
     child: Child
     address: str
     admin: str
+
+
+@dataclass(frozen=True)
+class LocalMesh:
+    """The mesh's process, the folder of its resources, and what it says of itself."""
+
+    child: Child
+    folder: Path
+    proxy: str
+
+    @property
+    def state(self) -> State:
+        """Its sidecars now."""
+        return find(self.folder, os.environ)
 
 
 @contextlib.contextmanager
@@ -56,38 +97,88 @@ async def train(console: Console) -> tuple[Pictures, list[Trained]]:
 
 
 async def workers(
-    console: Console, stack: contextlib.AsyncExitStack, folder: Path, versions: Sequence[Trained], otlp: str
-) -> dict[str, tuple[Child, str]]:
-    """A worker for each version: version -> its process and its address. Raises CommandError."""
-    commands: dict[str, list[str]] = {}
+    console: Console, stack: contextlib.AsyncExitStack, at: Surroundings, versions: Sequence[Trained], copies: int
+) -> list[Copy]:
+    """So many workers for each version. Raises CommandError."""
+    names: dict[str, Trained] = {}
     with busy(console, "Starting the workers"):
         for trained in versions:
-            models = await asyncio.to_thread(repository.write, folder / f"models-{trained.version}", trained)
-            arguments = ["worker", "--repository", str(models), "--listen", "127.0.0.1:0", "--drain", "1s"]
-            arguments += ["--otlp", otlp, "--service", f"worker-{trained.version}"]
-            commands[f"worker of version {trained.version}"] = arguments
-        children = await stack.enter_async_context(together(commands, folder))
+            await asyncio.to_thread(repository.write, _models(at, trained.version), trained)
+            names |= {f"worker {trained.version}{letter}": trained for letter in "abc"[:copies]}
+        commands = {name: _worker(at, trained.version, "127.0.0.1:0") for name, trained in names.items()}
+        children = await stack.enter_async_context(together(commands, at.folder))
         addresses = await asyncio.gather(*(child.says(READY, _WAIT) for child in children))
-    for child, address in zip(children, addresses, strict=True):
-        show.done(console, child.name, address)
-    return {trained.version: up for trained, up in zip(versions, zip(children, addresses, strict=True), strict=True)}
+    found = [
+        Copy(trained.version, child, address)
+        for trained, child, address in zip(names.values(), children, addresses, strict=True)
+    ]
+    for trained in versions:
+        own = [copy.address for copy in found if copy.version == trained.version]
+        show.done(console, f"{'worker' if copies == 1 else 'workers'} of version {trained.version}", ", ".join(own))
+    return found
+
+
+async def again(stack: contextlib.AsyncExitStack, at: Surroundings, copy: Copy) -> Child:
+    """Another worker where one has died. Raises CommandError."""
+    name = f"{copy.child.name} again"
+    child = await stack.enter_async_context(running(name, _worker(at, copy.version, copy.address), at.folder))
+    await child.says(READY, _WAIT)
+    return child
+
+
+def _worker(at: Surroundings, version: str, listen: str) -> list[str]:
+    return [
+        *("worker", "--repository", str(_models(at, version)), "--listen", listen, "--drain", "1s"),
+        *("--otlp", at.otlp, "--service", f"worker-{version}"),
+    ]
+
+
+def _models(at: Surroundings, version: str) -> Path:
+    return at.folder / f"models-{version}"
+
+
+async def mesh(
+    console: Console, stack: contextlib.AsyncExitStack, at: Surroundings, copies: Sequence[Copy]
+) -> LocalMesh:
+    """A sidecar beside each worker, and one for the gateway, by resources written from its settings."""
+    await asyncio.to_thread(_render, at, gateway_yaml(at.issuer, _by_version(copies), at.otlp, mesh=True))
+    with busy(console, "Starting the mesh"):
+        command = ["mesh", "up", str(at.resources), "--proxy", "127.0.0.1:0"]
+        child = await stack.enter_async_context(running("mesh", command, at.folder))
+        found = LocalMesh(child, at.resources, await child.says(READY, _WAIT))
+    show.done(console, "mesh", f"an Envoy beside each worker and the gateway, mTLS between them; {at.resources}")
+    return found
+
+
+def _render(at: Surroundings, settings_yaml: str) -> None:
+    config = at.folder / "headrace.yaml"
+    config.write_text(settings_yaml, encoding="utf-8")
+    folder.apply(at.resources, folder.changes(render(source_of(settings.load(config, {})), {}), {}))
 
 
 async def gateway(
     console: Console,
     stack: contextlib.AsyncExitStack,
-    folder: Path,
-    issuer: Issuer,
-    endpoints: dict[str, str],
-    collector: Collector,
+    at: Surroundings,
+    copies: Sequence[Copy],
+    behind: LocalMesh | None,
 ) -> Gateway:
-    """The gateway before the workers at `endpoints` (version -> address). Raises CommandError."""
-    config = folder / "headrace.yaml"
-    config.write_text(gateway_yaml(issuer.url, endpoints, collector.url), encoding="utf-8")
+    """The gateway before the workers, or before the mesh that they are in. Raises CommandError."""
+    config = at.folder / "headrace.yaml"
+    proxy = behind.proxy if behind else None
+    text = gateway_yaml(at.issuer, _by_version(copies), at.otlp, mesh=behind is not None, proxy=proxy)
+    config.write_text(text, encoding="utf-8")
     with busy(console, "Starting the gateway"):
-        child = await stack.enter_async_context(running("gateway", ["gateway", "--config", str(config)], folder))
+        child = await stack.enter_async_context(running("gateway", ["gateway", "--config", str(config)], at.folder))
         found = Gateway(child, await child.says(READY, _WAIT), await child.says(ADMIN, _WAIT))
     show.done(console, "gateway", found.address)
+    return found
+
+
+def _by_version(copies: Sequence[Copy]) -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = {}
+    for copy in copies:
+        found.setdefault(copy.version, []).append(copy.address)
     return found
 
 

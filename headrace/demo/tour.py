@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import statistics
 import time
@@ -70,6 +71,7 @@ class Caller:
         self._token = token
         self._held = held
         self._signature = signature
+        self._numbers = itertools.count()
 
     async def score(self, trained: Trained, advance: Callable[[], None]) -> Score:
         """Every picture, in a call of its own, to this version; checks the answers against the model's own, here."""
@@ -101,6 +103,10 @@ class Caller:
             await self._call(0, version, tracing.inject(span))
         await others
         return f"{span.get_span_context().trace_id:032x}"
+
+    async def one(self, version: str) -> Answer:
+        """One picture, to this version, or (empty) to whichever the traffic decides on. Raises Refused."""
+        return await self._call(next(self._numbers) % len(self._held.labels), version)
 
     async def _all(self, version: str, advance: Callable[[], None]) -> tuple[list[Answer], tuple[float, ...]]:
         """The answers in the pictures' order, and what each call took, in seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from headrace.demo import state
 from headrace.demo.state import State
 from headrace.failure import CommandError
 from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
+from tests.envoy import needs_envoy
 
 T = TypeVar("T")
 WAIT = 90.0  # seconds; the machine may be busy
@@ -48,11 +50,12 @@ class Place:
         }
 
     def processes(self) -> list[psutil.Process]:
-        """The demo's children: their arguments name its folder."""
+        """The demo's children and theirs: their arguments name its folders."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.pid != os.getpid() and any(str(self.temporary) in word for word in process.cmdline()):
+                words = " ".join(process.cmdline())
+                if process.pid != os.getpid() and (str(self.temporary) in words or str(self.runtime) in words):
                     found.append(process)
         return found
 
@@ -120,16 +123,21 @@ def until(condition: Callable[[], T | None], process: subprocess.Popen[str] | No
     return pytest.fail("waited in vain")
 
 
-def test_once_ends_after_a_tour_that_did_what_it_says(place: Place) -> None:
-    done = place.headrace("demo", "--once")
+MESH = pytest.param("--mesh", marks=needs_envoy)
+
+
+@pytest.mark.parametrize("mesh", [MESH, "--no-mesh"])
+def test_once_ends_after_a_tour_that_did_what_it_says(place: Place, mesh: str) -> None:
+    done = place.headrace("demo", "--once", mesh)
     assert (done.returncode, done.stderr) == (0, "")
+    assert ("mesh status" in done.stdout) is (mesh == "--mesh")
     shares = re.findall(r"^([12]) .* (\d+) of 300 +([\d.]+)% +([\d.]+)% ", done.stdout, re.MULTILINE)
     assert [version for version, *_ in shares] == ["1", "2"]
     for _, right, through_gateway, local in shares:
         assert through_gateway == local == f"{int(right) / 3:.1f}"
     for reason in ("TOKEN_MISSING", "TOKEN_EXPIRED", "TOKEN_INVALID", "NOT_GRANTED"):
         assert reason in done.stdout
-    assert [line.split("█")[0].strip() for line in done.stdout.splitlines() if "█" in line] == [
+    assert [line.split("█")[0].strip() for line in done.stdout.splitlines() if "█" in line and "ms" in line] == [
         "headrace-demo client",
         "└─headrace-gateway server",
         "└─headrace-gateway client",
@@ -143,8 +151,47 @@ def test_once_ends_after_a_tour_that_did_what_it_says(place: Place) -> None:
     place.assert_clean()
 
 
+@needs_envoy
+def test_a_demo_on_a_mesh_loses_no_call_and_serves_the_meshs_commands(place: Place) -> None:
+    with place.demo("--stay", "--mesh") as demo:
+        assert demo.stdout
+        said = "".join(itertools.takewhile(lambda line: "The demo stays up" not in line, demo.stdout))
+        check_what_the_mesh_did(said)
+        found = until(place.running, demo)
+        istio = str(Path(found.samples).parent / "istio")
+        shifted = place.headrace("mesh", "shift", "digits", "1=0", "2=100", "--dir", istio)
+        assert (shifted.returncode, shifted.stderr) == (0, "")
+
+        def live() -> bool:
+            rows = json.loads(place.headrace("mesh", "status", "--dir", istio, "--over", "100ms", "-o", "json").stdout)
+            return {row["version"]: row["weight"] for row in rows} == {"1": 0, "2": 100}
+
+        until(live, demo)
+        explained = place.headrace("mesh", "explain", "digits", "--version", "2", "--dir", istio)
+        assert "it is this one" in explained.stdout
+        demo.send_signal(signal.SIGTERM)
+        _, errors = demo.communicate(timeout=WAIT)
+        assert (demo.returncode, errors) == (0, "")
+    place.assert_clean()
+
+
+def check_what_the_mesh_did(said: str) -> None:
+    shifted = re.search(r"^✓ traffic shifted to (\d+)% for version 2, in force after [\d.]+ s$", said, re.MULTILINE)
+    assert shifted and 30 < int(shifted[1]) < 70
+    for line in (
+        r"✓ worker 1a killed: ejected after [\d.]+ s",
+        r"✓ worker 2b hangs: ejected after [\d.]+ s, back [\d.]+ s after it woke",
+        r"✓ worker 1a started again, and back among the copies",
+        r"the gateway, by its sidecar +OK *",
+        r"a worker, by its own sidecar +PERMISSION_DENIED +RBAC: access denied *",
+        r"anyone, in plain text +UNAVAILABLE .*",
+    ):
+        assert re.search(f"^{line}$", said, re.MULTILINE), line
+    assert len(re.findall(r"^  \d+ calls, none failed, the slowest took [\d.]+ s$", said, re.MULTILINE)) == 3
+
+
 def test_a_demo_that_stays_serves_other_commands_until_a_child_dies(place: Place) -> None:
-    with place.demo("--stay") as demo:
+    with place.demo("--stay", "--no-mesh") as demo:
         found = until(place.running, demo)
         samples = Path(found.samples)
         assert samples.parent.stat().st_mode & 0o777 == 0o700
@@ -176,7 +223,7 @@ def test_a_demo_that_stays_serves_other_commands_until_a_child_dies(place: Place
         worker.kill()
         _, errors = demo.communicate(timeout=WAIT)
         assert demo.returncode == 1
-        assert errors.startswith("headrace: the worker of version 1 was killed by signal 9; its last words were:\n")
+        assert errors.startswith("headrace: the worker 1a was killed by signal 9; its last words were:\n")
         assert "Traceback" not in errors
     place.assert_clean()
     gone = place.headrace("token")
