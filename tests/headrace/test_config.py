@@ -2,16 +2,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway import settings
-from headrace.demo.config import gateway_yaml
+import pytest
+
+from gateway.settings import load
+from headrace.demo.config import CANARY_SHARE, gateway_yaml
+from headrace.demo.digits import MODEL
+
+WORKERS = {"1": ["127.0.0.1:8101", "127.0.0.1:8103"], "2": ["127.0.0.1:8102"]}
 
 
-def test_the_gateway_takes_it(tmp_path: Path) -> None:
-    file = tmp_path / "headrace.yaml"
-    workers = {"1": "127.0.0.1:8101", "2": "127.0.0.1:8102"}
-    file.write_text(gateway_yaml("http://127.0.0.1:8000", workers, "http://127.0.0.1:4317"))
-    loaded = settings.load(file, {})
-    assert loaded.catalog["digits"].weights == (("1", 90), ("2", 10))
-    assert loaded.catalog["digits"].aliases == {"stable": "1", "canary": "2"}
-    assert loaded.listen.address.endswith(":0")
-    assert (loaded.listen.notice, loaded.listen.drain) == (0.05, 2.0)
+@pytest.mark.parametrize(("mesh", "proxy"), [(False, None), (True, None), (True, "127.0.0.1:15001")])
+def test_the_gateway_takes_it(tmp_path: Path, mesh: bool, proxy: str | None) -> None:
+    config = tmp_path / "headrace.yaml"
+    config.write_text(gateway_yaml("http://127.0.0.1:1", WORKERS, "http://127.0.0.1:2", mesh=mesh, proxy=proxy))
+    settings = load(config, {})
+    assert settings.catalog[MODEL].weights == (("1", 100 - CANARY_SHARE), ("2", CANARY_SHARE))
+    assert settings.upstream.endpoints[MODEL] == {version: tuple(copies) for version, copies in WORKERS.items()}
+    assert (settings.upstream.mode, settings.upstream.proxy) == ("mesh" if mesh else "direct", proxy)
