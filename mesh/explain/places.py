@@ -12,7 +12,7 @@ from mesh.istio.names import labels_match
 from mesh.istio.proxies import Proxy
 from mesh.istio.resource import Resource
 from mesh.istio.virtual_service import VirtualService
-from mesh.istio.world import World, workload_labels
+from mesh.istio.world import World, proxy_of
 from mesh.of_model import MODEL_NAME, MODEL_VERSION, Candidate, UnclearError, choose
 
 _SERVICE: Final = "inference.GRPCInferenceService"
@@ -20,16 +20,7 @@ _SERVICE: Final = "inference.GRPCInferenceService"
 
 def workloads(world: World) -> tuple[Proxy, ...]:
     """Every WorkloadEntry as the proxy that it would have."""
-    return tuple(
-        Proxy(
-            name=entry.name,
-            namespace=entry.namespace,
-            service_account=entry.spec.service_account or "default",
-            ip=entry.spec.address,
-            labels=workload_labels(entry),
-        )
-        for entry in world.workload_entries
-    )
+    return tuple(map(proxy_of, world.workload_entries))
 
 
 def caller(world: World, known: Sequence[Proxy], name: str | None = None) -> Proxy:

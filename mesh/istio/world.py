@@ -117,6 +117,17 @@ def workload_labels(entry: Resource[WorkloadEntry]) -> Mapping[str, str]:
     return {**entry.spec.labels, **entry.metadata.labels}
 
 
+def proxy_of(entry: Resource[WorkloadEntry]) -> Proxy:
+    """The sidecar that a copy has, at the copy's address."""
+    return Proxy(
+        name=entry.name,
+        namespace=entry.namespace,
+        service_account=entry.spec.service_account or "default",
+        ip=entry.spec.address,
+        labels=workload_labels(entry),
+    )
+
+
 def most_specific(host: str, patterns: Iterable[str]) -> str | None:
     """The pattern that covers a host most narrowly: the host itself, or the longest wildcard."""
     return max((pattern for pattern in patterns if covers(pattern, host)), key=_narrowness, default=None)

@@ -19,8 +19,10 @@ _OLDEST: Final = (1, 40)  # older ones refuse fields that Istio writes
 def find(asked: Path | None) -> Path:
     """The Envoy to run: the one asked for, the one of this Python's environment, or the one on PATH.
 
-    Raises MeshError: there is none, or what is there is no Envoy, or an old one.
+    Raises MeshError: there is none, this is not Linux, or what is there is no Envoy, or an old one.
     """
+    if sys.platform != "linux":  # it has all of 127.0.0.0/8, and ends Envoys with us
+        raise MeshError("a mesh on one machine needs Linux")
     here = Path(sys.executable).parent
     found = str(asked) if asked else shutil.which("envoy", path=str(here)) or shutil.which("envoy")
     if found is None:

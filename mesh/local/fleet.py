@@ -15,8 +15,9 @@ from pathlib import Path
 
 import aiohttp
 
+from mesh.istio.proxies import Proxy
 from mesh.local.admin import Admin
-from mesh.local.authority import Authority
+from mesh.local.authority import Authority, Certificate
 from mesh.local.bootstrap import ADMIN_PORT, bootstrap
 from mesh.local.config import Config, reconnected
 from mesh.local.delivery import Delivery
@@ -35,10 +36,15 @@ class Means:
     place: Path
     binary: Path
     trust_domain: str
+    authority: Authority
     lifetime: timedelta
     clock: Callable[[], datetime]
     session: aiohttp.ClientSession
     tell: Callable[[str], None]
+
+    def certificate(self, proxy: Proxy) -> Certificate:
+        """A new one for a workload."""
+        return self.authority.issue(proxy.spiffe_id(self.trust_domain), self.clock(), self.lifetime)
 
 
 class Fleet:
@@ -50,7 +56,6 @@ class Fleet:
     def __init__(self, means: Means) -> None:
         self._means = means
         self.issued = means.clock()
-        self._authority = Authority(means.trust_domain, self.issued)
         self._sidecars: dict[str, Sidecar] = {}
         self._leaving: dict[asyncio.Task[None], Sidecar] = {}
         self._mark = 0
@@ -110,7 +115,7 @@ class Fleet:
         means, address = self._means, workload.proxy.ip
         folder = means.place / f"{workload.name}@{address}"
         log = folder.with_name(f"{folder.name}.log")
-        beginning = bootstrap(workload, folder, self._authority.secret)
+        beginning = bootstrap(workload, folder, means.authority.secret)
         return Sidecar(
             workload,
             config,
@@ -120,8 +125,7 @@ class Fleet:
         )
 
     def _certificate(self, sidecar: Sidecar) -> File:
-        spiffe_id = sidecar.workload.proxy.spiffe_id(self._means.trust_domain)
-        certificate = self._authority.issue(spiffe_id, self._means.clock(), self._means.lifetime)
+        certificate = self._means.certificate(sidecar.workload.proxy)
         return certificate_file(certificate.secret, sidecar.delivery.folder)
 
 

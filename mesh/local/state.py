@@ -14,6 +14,7 @@ from mesh.local.failure import MeshError
 from mesh.local.files import put
 from mesh.local.place import place_of, runs
 from mesh.local.plan import Gateway, Plan
+from mesh.local.proxyless import bootstrap_of
 from mesh.local.workloads import Workload
 
 _FILE: Final = "state.json"
@@ -39,12 +40,17 @@ class Beside:
 
 @dataclass(frozen=True)
 class State:
-    """A running mesh: its process, its folder, its sidecars; which workload is the gateway, and where its proxy is."""
+    """A running mesh: its process, its folder, its sidecars; which workload is the gateway, and where its proxy is.
+
+    A gateway without a sidecar has `bootstrap`, the file by which gRPC's xDS client finds its control plane, instead of
+    a proxy, and is not among the workloads.
+    """
 
     pid: int
     folder: str
     trust_domain: str
     proxy: str | None
+    bootstrap: str | None
     gateway: str | None
     workloads: tuple[Beside, ...]
 
@@ -52,18 +58,23 @@ class State:
 _STATE: Final = TypeAdapter(State)
 
 
-def state_of(plan: Plan, folder: Path, pid: int, gateway: Gateway) -> State:
-    """What a mesh that carries out a plan says of itself."""
-    workloads = tuple(_beside(workload, plan) for _, workload in sorted(plan.workloads.items()))
+def state_of(plan: Plan, folder: Path, place: Path, pid: int, gateway: Gateway) -> State:
+    """What a mesh that carries out a plan, its files in `place`, says of itself."""
     proxy = gateway.proxy and f"{gateway.proxy[0]}:{gateway.proxy[1]}"
     return State(
         pid,
         str(folder),
         plan.trust_domain,
         proxy if plan.gateway else None,
+        str(bootstrap_of(place)) if plan.proxyless else None,
         plan.gateway and "/".join(plan.gateway),
-        workloads,
+        besides(plan),
     )
+
+
+def besides(plan: Plan) -> tuple[Beside, ...]:
+    """The processes that have sidecars, in order."""
+    return tuple(_beside(workload, plan) for _, workload in sorted(plan.workloads.items()))
 
 
 def _beside(workload: Workload, plan: Plan) -> Beside:

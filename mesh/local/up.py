@@ -18,17 +18,20 @@ from typing import Final
 
 import aiohttp
 
+from mesh.ads.server import serving
+from mesh.ads.stream import Verdict
 from mesh.istio.document import RefusedError
 from mesh.istio.load import load_world
 from mesh.istio.mesh_config import MeshConfig
 from mesh.istio.world import World
 from mesh.local.addresses import Addresses, is_free
-from mesh.local.authority import is_due
+from mesh.local.authority import Authority, is_due
 from mesh.local.failure import MeshError
 from mesh.local.fleet import Fleet, Means
 from mesh.local.follow import changes, look, resources
 from mesh.local.keys import Keys, Pace, filled, sources
-from mesh.local.plan import Gateway, Plan, plan
+from mesh.local.plan import Address, Gateway, Plan, plan
+from mesh.local.proxyless import Caller, refresh
 from mesh.local.workloads import Key, Places, as_written
 
 _LOOK: Final = 1.0  # seconds between looks at the clock, which jumps when a machine has slept
@@ -66,11 +69,17 @@ async def running(options: Options, place: Path, watcher: Watcher) -> AsyncItera
 
     It stays as it is unless it is told to change, or kept up to date (`LocalMesh.keep`).
     """
-    async with aiohttp.ClientSession() as session:
+    async with contextlib.AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
         trust_domain = options.mesh.trust_domain
-        means = Means(place, options.binary, trust_domain, options.lifetime, options.clock, session, watcher.tell)
+        authority = Authority(trust_domain, options.clock())
+        means = Means(
+            place, options.binary, trust_domain, authority, options.lifetime, options.clock, session, watcher.tell
+        )
+        xds = options.gateway.xds
+        caller = await _caller(xds, means, stack) if xds else None
         fleet = Fleet(means)
-        mesh = LocalMesh(options, fleet, Keys(session, watcher.tell, options.pace), watcher)
+        mesh = LocalMesh(options, fleet, caller, Keys(session, watcher.tell, options.pace), watcher)
         try:
             await mesh.carry_out()
             yield mesh
@@ -78,12 +87,28 @@ async def running(options: Options, place: Path, watcher: Watcher) -> AsyncItera
             await fleet.stop()
 
 
-class LocalMesh:
-    """What a folder says, done by a fleet of sidecars."""
+async def _caller(address: Address, means: Means, stack: contextlib.AsyncExitStack) -> Caller:
+    """A caller without a sidecar, and its control plane at the address until the stack ends. Raises MeshError."""
 
-    def __init__(self, options: Options, fleet: Fleet, keys: Keys, watcher: Watcher) -> None:
+    def heard(verdict: Verdict) -> None:
+        if verdict.error is not None:
+            means.tell(f"gRPC's xDS client refuses what it is told: {verdict.error}")
+
+    host, port = address
+    try:
+        ads = await stack.enter_async_context(serving(f"{host}:{port}", heard))
+    except RuntimeError:
+        raise MeshError(f"the control plane cannot listen on {host}:{port}") from None
+    return Caller(means.place, ads, means.authority.roots, means.certificate, refresh(means.lifetime))
+
+
+class LocalMesh:
+    """What a folder says, done by a fleet of sidecars, and told to a caller that has none."""
+
+    def __init__(self, options: Options, fleet: Fleet, caller: Caller | None, keys: Keys, watcher: Watcher) -> None:
         self._options = options
         self._fleet = fleet
+        self._caller = caller
         self._keys = keys
         self._watcher = watcher
         self._addresses = Addresses(random.random, is_free)
@@ -120,7 +145,7 @@ class LocalMesh:
                 await self._change("an issuer's keys")
 
     async def keep_certificates(self) -> None:
-        """Give every sidecar a new certificate when half of the old one's time is over. Raises MeshError."""
+        """Give every workload a new certificate when half of the old one's time is over. Raises MeshError."""
         lifetime = self._options.lifetime
         while True:
             await asyncio.sleep(min(_LOOK, lifetime.total_seconds() / 10))
@@ -128,9 +153,11 @@ class LocalMesh:
                 self.renew()
 
     def renew(self) -> None:
-        """Give every sidecar a new certificate now. Raises MeshError."""
+        """Give every workload a new certificate now. Raises MeshError."""
         try:
             self._fleet.renew()
+            if self._caller is not None:
+                self._caller.certify()
         except OSError as error:
             raise MeshError(f"certificates cannot be renewed: {_words(error)}") from None
 
@@ -155,6 +182,8 @@ class LocalMesh:
         planned = await asyncio.to_thread(plan, filled(world, self._keys.current), places, options.gateway)
         self._watcher.planned(planned)
         await self._fleet.carry_out(planned)
+        if self._caller is not None and planned.proxyless is not None:
+            self._caller.tell(planned.proxyless)
         self._addresses.keep({workload.proxy.ip for workload in planned.workloads.values()})
         self._watcher.in_force(planned)
 

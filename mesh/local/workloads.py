@@ -18,7 +18,7 @@ from mesh.istio.message import Message
 from mesh.istio.proxies import Proxy
 from mesh.istio.resource import Resource
 from mesh.istio.workload_entry import WorkloadEntry
-from mesh.istio.world import World, workload_labels
+from mesh.istio.world import World, proxy_of
 
 Key = tuple[str, str]
 """Namespace and name of a WorkloadEntry."""
@@ -75,13 +75,7 @@ def placed(world: World, places: Places) -> tuple[World, tuple[Workload, ...]]:
 
 
 def _workload(world: World, entry: Resource[WorkloadEntry], processes: dict[Key, str]) -> Workload:
-    proxy = Proxy(
-        name=entry.name,
-        namespace=entry.namespace,
-        service_account=entry.spec.service_account,
-        ip=entry.spec.address,
-        labels=workload_labels(entry),
-    )
+    proxy = proxy_of(entry)
     serves = bool(targets(world, proxy.ip, proxy.namespace))
     return Workload(proxy, processes[entry.namespace, entry.name], serves)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Mapping
-from pathlib import Path
 
 from mesh.local.addresses import Addresses, is_free
-from mesh.local.plan import Gateway, Plan
-from mesh.local.state import Beside, state_of
+from mesh.local.plan import Plan
+from mesh.local.state import Beside, besides
 from mesh.local.workloads import Key
 from mesh.testing.names import Named
 from mesh.testing.worker import Worker
@@ -18,11 +16,10 @@ from mesh.testing.worker import Worker
 class Cast:
     """Stand-ins for the workloads that serve anything, the sidecars of all, and the name of the gateway, if any."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self.workers: Mapping[str, Worker] = {}
         self.sidecars: Mapping[str, Beside] = {}
         self.gateway: str | None = None
-        self._folder = folder
         self._addresses = Addresses(random.random, is_free)
         self._stand_ins: dict[Key, Worker] = {}
 
@@ -57,5 +54,4 @@ class Cast:
             worker.stop()
 
     def _sidecars(self, plan: Plan) -> Mapping[Key, Beside]:
-        state = state_of(plan, self._folder, os.getpid(), Gateway())
-        return {(one.namespace, one.name): one for one in state.workloads}
+        return {(one.namespace, one.name): one for one in besides(plan)}

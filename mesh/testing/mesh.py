@@ -57,7 +57,7 @@ def running(
         if services:
             put(files.copy / resources.ADDED, resources.written(services, caller, caller_labels))
         config = load_mesh_config(mesh_config) if mesh_config else MeshConfig()
-        cast, told = Cast(files.copy), list[str]()
+        cast, told = Cast(), list[str]()
         stack.callback(cast.stop)
         options = Options(files.copy, find(None), config, Gateway(), _LIFETIME, cast.process_of)
         watcher = Watcher(cast.planned, cast.in_force, told.append)

@@ -61,6 +61,8 @@ def _gateways(folder: Path) -> str:
     from mesh.local.state import find  # noqa: PLC0415
 
     state = find(folder, os.environ)
+    if state.bootstrap:
+        raise MeshError(f"{state.gateway} has no sidecar that counts its calls; its own metrics tell of them")
     for one in state.workloads:
         if f"{one.namespace}/{one.name}" == state.gateway:
             return one.admin

@@ -19,9 +19,11 @@ from headrace.failure import CommandError
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
+    from mesh.local.plan import Gateway
     from mesh.local.state import State
     from mesh.local.up import Options
 
+_PROXY: Final = "127.0.0.1:15001"
 _LIFETIMES: Final = (10.0, 365 * 24 * 3600.0)  # seconds; the roots are good for no longer
 
 
@@ -30,9 +32,21 @@ def up(
         Path, typer.Argument(exists=True, file_okay=False, metavar="DIR", help="Istio resources, in *.yaml files.")
     ],
     proxy: Annotated[
-        str,
-        typer.Option(parser=parse.address, metavar="HOST:PORT", help="Where the gateway calls by its sidecar."),
-    ] = "127.0.0.1:15001",
+        str | None,
+        typer.Option(
+            parser=parse.address,
+            metavar="HOST:PORT",
+            help=f"Where the gateway calls by its sidecar; by default {_PROXY}.",
+        ),
+    ] = None,
+    xds: Annotated[
+        str | None,
+        typer.Option(
+            parser=parse.address,
+            metavar="HOST:PORT",
+            help="Or the gateway has no sidecar: here its xDS client is told what to do.",
+        ),
+    ] = None,
     gateway: Annotated[
         str | None,
         typer.Option(metavar="NAMESPACE/NAME", help="The gateway's WorkloadEntry; else the one that serves nothing."),
@@ -58,7 +72,6 @@ def up(
     from mesh.istio.mesh_config import MeshConfig  # noqa: PLC0415
     from mesh.local.binary import find  # noqa: PLC0415 - cryptography
     from mesh.local.failure import MeshError  # noqa: PLC0415
-    from mesh.local.plan import Gateway  # noqa: PLC0415
     from mesh.local.up import Options  # noqa: PLC0415
 
     try:
@@ -66,7 +79,7 @@ def up(
             folder=folder,
             binary=find(envoy),
             mesh=load_mesh_config(mesh) if mesh else MeshConfig(),
-            gateway=Gateway(_free(proxy), _key(gateway)),
+            gateway=_gateway(proxy, xds, _key(gateway)),
             lifetime=_lifetime(lifetime),
         )
         asyncio.run(_until_stopped(options))
@@ -97,10 +110,12 @@ async def _serve(options: Options, console: Console) -> None:
 
     def in_force(plan: Plan) -> None:
         nonlocal state
-        before, state = state, state_of(plan, folder, os.getpid(), options.gateway)
+        before, state = state, state_of(plan, folder, place, os.getpid(), options.gateway)
         publish(state, place)
         if state != before:
             say(_picture(state))
+            if state.bootstrap:
+                say(f"{state.gateway} has no sidecar; run it with GRPC_XDS_BOOTSTRAP={state.bootstrap}")
 
     def say(what: RenderableType) -> None:
         try:
@@ -111,7 +126,7 @@ async def _serve(options: Options, console: Console) -> None:
 
     with taken(place, folder):
         async with running(options, place, Watcher(lambda _: None, in_force, say)) as mesh:
-            say(f"headrace mesh ready on {state.proxy}" if state and state.proxy else "headrace mesh ready")
+            say(_ready(options.gateway, state))
             await asyncio.gather(mesh.keep(), unheard)
 
 
@@ -132,6 +147,21 @@ def _picture(state: State) -> Group:
     return Group(table, Text(f"identities are spiffe://{state.trust_domain}/ns/NAMESPACE/sa/ACCOUNT", "dim"))
 
 
+def _ready(gateway: Gateway, state: State | None) -> str:
+    at = "{}:{}".format(*gateway.xds) if gateway.xds else state.proxy if state else None
+    return f"headrace mesh ready on {at}" if at else "headrace mesh ready"
+
+
+def _gateway(proxy: str | None, xds: str | None, key: tuple[str, str] | None) -> Gateway:
+    from mesh.local.plan import Gateway  # noqa: PLC0415
+
+    if xds is None:
+        return Gateway(_free(proxy or _PROXY, "--proxy"), key)
+    if proxy is not None:
+        raise typer.BadParameter("a gateway that has no sidecar has no --proxy", param_hint="--xds")
+    return Gateway(None, key, _free(xds, "--xds"))
+
+
 def _lifetime(value: str) -> timedelta:
     seconds, (least, most) = parse.seconds(value, "--lifetime"), _LIFETIMES
     if not least <= seconds <= most:
@@ -139,18 +169,18 @@ def _lifetime(value: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _free(address: str) -> tuple[str, int]:
+def _free(address: str, option: str) -> tuple[str, int]:
     """The address on the loopback, with a port that is free where 0 was asked for."""
     host, _, port = address.rpartition(":")
     if not _is_loopback(host):
-        what = f"{address} is no IPv4 address of the loopback: whoever reaches it would call as the gateway"
-        raise typer.BadParameter(what, param_hint="--proxy")
+        what = f"{address} is no IPv4 address of the loopback: what listens there is for the gateway alone"
+        raise typer.BadParameter(what, param_hint=option)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last mesh may still linger
         try:
             probe.bind((host, int(port)))
         except OSError as error:
-            raise CommandError(f"cannot listen on {address}: {error.strerror}; choose another --proxy") from None
+            raise CommandError(f"cannot listen on {address}: {error.strerror}; choose another {option}") from None
         return host, int(probe.getsockname()[1])
 
 

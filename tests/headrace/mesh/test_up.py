@@ -2,183 +2,53 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
-import grpc
 import psutil
 import pytest
 
 from mesh.testing.caller import Asked, Caller
-from mesh.testing.calls import Calls
-from mesh.testing.worker import Worker
+from tests.envoy import needs_envoy
+from tests.headrace.mesh.up_scene import (
+    OK,
+    Copies,
+    Up,
+    called,
+    command,
+    environment,
+    envoys_under,
+    laid_out,
+    listening_copies,
+    replace,
+    running,
+    tried,
+)
 from tests.mesh.local.scene import (
     CALLER,
     DIGITS,
-    GATEWAY_ALONE,
-    SERVICE,
-    STRICT,
     copy,
     eventually,
     folder,
     joined,
     listening,
-    needs_envoy,
     weighed,
 )
 
 pytestmark = [needs_envoy, pytest.mark.timeout(120)]
 
-READY = re.compile(r"^headrace \w+ ready on (\S+)$", re.MULTILINE)
-OK = grpc.StatusCode.OK
-
-
-@dataclass
-class Up:
-    """A running `headrace mesh up`: what it has printed so far, and what it must not leave."""
-
-    process: subprocess.Popen[str]
-    folder: Path
-    runtime: Path
-    output: list[str] = field(default_factory=list)
-
-    @property
-    def printed(self) -> str:
-        return "".join(self.output)
-
-    def says(self, pattern: str, after: int = 0) -> re.Match[str]:
-        """The first match in what it prints after so many lines, once it is there."""
-
-        def found() -> re.Match[str] | None:
-            match = re.search(pattern, "".join(self.output[after:]), re.MULTILINE)
-            assert match or self.process.poll() is None, f"it has ended: {self.printed}"
-            return match
-
-        match = eventually(found, f"that it says {pattern!r} after {self.printed!r}")
-        assert match is not None
-        return match
-
-    @property
-    def proxy(self) -> str:
-        return self.says(READY.pattern)[1]
-
-    @property
-    def envoys(self) -> list[psutil.Process]:
-        return envoys_under(self.runtime)
-
-    def ends(self) -> int:
-        """Its exit code, and nothing is left: no Envoy, no file."""
-        code = self.process.wait(30)
-        assert not self.envoys
-        assert not [*self.runtime.iterdir()]
-        return code
-
-
-def envoys_under(runtime: Path) -> list[psutil.Process]:
-    """Envoys whose files are there."""
-    found = []
-    for pid in psutil.pids():
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(pid)
-            if any(str(runtime) in word for word in process.cmdline()) and process.name() == "envoy":
-                found.append(process)
-    return found
-
-
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "headrace", "mesh", "up", *map(str, arguments)]
-
-
-def environment(runtime: Path) -> dict[str, str]:
-    return {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "PYTHONUNBUFFERED": "1", "COLUMNS": "80"}
-
-
-@contextlib.contextmanager
-def running(resources: Path, *arguments: str | Path, proxy: str = "127.0.0.1:0") -> Iterator[Up]:
-    """It runs while inside; however that ends, nothing of it is left."""
-    runtime = resources.parent / "runtime"
-    runtime.mkdir(exist_ok=True)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # one run in the background may ignore it
-    try:
-        process = subprocess.Popen(
-            command(resources, "--proxy", proxy, *arguments),
-            env=environment(runtime), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-    finally:
-        signal.signal(signal.SIGINT, before)
-    up = Up(process, resources, runtime)
-    assert process.stdout is not None
-    reader = threading.Thread(target=up.output.extend, args=(process.stdout,))
-    reader.start()
-    try:
-        yield up
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        reader.join()
-        process.stdout.close()
-        for envoy in envoys_under(runtime):
-            envoy.kill()
-
-
-def tried(resources: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """One that ends by itself."""
-    runtime = resources.parent / "runtime"
-    runtime.mkdir(exist_ok=True)
-    return subprocess.run(
-        command(resources, *arguments),
-        env=environment(runtime),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-@dataclass
-class Copies:
-    """Workers where the resources say, and the resources."""
-
-    workers: dict[str, Worker]
-    text: str
-
-    def worker(self, name: str) -> Worker | None:
-        return self.workers.get(name)
-
 
 @pytest.fixture(scope="module")
 def copies() -> Iterator[Copies]:
-    with contextlib.ExitStack() as stack:
-        workers, entries = {}, []
-        for name, version in (("one", "v1"), ("two", "v1"), ("canary", "v2")):
-            with listening() as port:
-                pass
-            workers[name] = Worker(name, {"version": version}, "127.0.0.1")
-            workers[name].listen([port])
-            stack.callback(workers[name].stop)
-            entries.append(copy(name, version, port))
-        yield Copies(workers, joined(CALLER, *entries))
-
-
-def laid_out(path: Path, copies: Copies) -> Path:
-    policies = joined(STRICT, GATEWAY_ALONE)
-    return folder(path, service=SERVICE, routes=weighed(100), policies=policies, copies=copies.text)
+    with listening_copies() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -198,26 +68,11 @@ def as_before(up: Up, copies: Copies) -> Iterator[Up]:
     up.says("the folder: in force", after)
 
 
-def called(up: Up, copies: Copies, times: int = 20) -> Calls:
-    caller = Caller(up.proxy, DIGITS, copies.worker)
-    try:
-        return caller.calls(Asked(), times, 4)
-    finally:
-        caller.close()
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file in one step."""
-    new = path.with_suffix(".new")
-    new.write_text(text)
-    new.replace(path)
-
-
 # ---- what is shown ----
 
 
 def test_what_runs_is_shown_and_works(up: Up, copies: Copies) -> None:
-    proxy = up.proxy
+    proxy = up.address
     *picture, identities, ready = up.printed.splitlines()[:7]
     assert ready == f"headrace mesh ready on {proxy}"
     assert identities == "identities are spiffe://cluster.local/ns/NAMESPACE/sa/ACCOUNT"
@@ -237,7 +92,7 @@ def test_what_runs_is_shown_and_works(up: Up, copies: Copies) -> None:
 
 
 def test_all_of_it_is_on_the_loopback(up: Up) -> None:
-    assert up.proxy
+    assert up.address
     envoys = up.envoys
     assert len(envoys) == 4
     for envoy in envoys:
@@ -251,7 +106,7 @@ def test_the_help_reads_well() -> None:
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     said = " ".join(done.stdout.split())
     assert "Run Istio resources on this machine: an Envoy beside each process, with mTLS between them." in said
-    for option in ("--proxy", "--gateway", "--mesh", "--lifetime", "--envoy"):
+    for option in ("--proxy", "--xds", "--gateway", "--mesh", "--lifetime", "--envoy"):
         assert option in said
 
 
@@ -260,7 +115,7 @@ def test_the_help_reads_well() -> None:
 
 def test_a_change_is_in_force_within_a_second(as_before: Up, copies: Copies) -> None:
     """A file is replaced, and a loop of calls tells when another version answers."""
-    caller = Caller(as_before.proxy, DIGITS, copies.worker)
+    caller = Caller(as_before.address, DIGITS, copies.worker)
     seconds, failed = [], 0
     try:
         for weight in (0, 100) * 3:
@@ -356,7 +211,7 @@ def test_an_envoy_that_dies_is_told_and_another_is_started(as_before: Up, copies
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_and_nothing_is_left(number: signal.Signals, copies: Copies, tmp_path: Path) -> None:
     with running(laid_out(tmp_path / "istio", copies)) as up:
-        host, _, port = up.proxy.rpartition(":")
+        host, _, port = up.address.rpartition(":")
         up.process.send_signal(number)
         assert up.ends() == 0
         with socket.socket() as probe:
@@ -373,7 +228,7 @@ def test_a_ctrl_c_before_it_is_up_leaves_nothing(copies: Copies, tmp_path: Path)
 def test_killed_it_leaves_no_envoy_and_the_next_one_starts(copies: Copies, tmp_path: Path) -> None:
     resources = laid_out(tmp_path / "istio", copies)
     with running(resources) as up:
-        assert up.proxy
+        assert up.address
         up.process.kill()
         up.process.wait(30)
         eventually(lambda: not up.envoys, "the end of its Envoys")
@@ -403,7 +258,7 @@ def test_when_nobody_reads_any_more_it_ends(copies: Copies, tmp_path: Path) -> N
 
 
 def test_a_mesh_runs_once(up: Up) -> None:
-    assert up.proxy
+    assert up.address
     done = tried(up.folder, "--proxy", "127.0.0.1:0")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"headrace: the mesh of {up.folder} runs already\n"
@@ -429,7 +284,7 @@ def test_which_one_the_gateway_is_must_be_clear(copies: Copies, tmp_path: Path) 
         "name one with --gateway NAMESPACE/NAME\n"
     )
     with running(resources, "--gateway", "infer/batch") as up:
-        assert re.search(rf"^infer/batch +gateway +calls {up.proxy} ", up.printed, re.MULTILINE)
+        assert re.search(rf"^infer/batch +gateway +calls {up.address} ", up.printed, re.MULTILINE)
 
 
 def test_there_need_be_no_gateway(copies: Copies, tmp_path: Path) -> None:
@@ -443,7 +298,7 @@ def test_there_need_be_no_gateway(copies: Copies, tmp_path: Path) -> None:
 def test_the_gateways_proxy_is_on_the_loopback(address: str, tmp_path: Path) -> None:
     done = tried(folder(tmp_path / "istio"), "--proxy", address)
     assert done.returncode == 2
-    assert f"--proxy: {address} is no IPv4 address of the loopback: whoever reaches it would call as the" in done.stderr
+    assert f"--proxy: {address} is no IPv4 address of the loopback: what listens there is for" in done.stderr
 
 
 def test_a_proxy_that_is_taken(tmp_path: Path) -> None:
@@ -459,9 +314,9 @@ def test_one_that_lingers_from_the_last_mesh_is_free(copies: Copies, tmp_path: P
     with listening() as port:
         pass
     for _ in range(2):
-        with running(laid_out(tmp_path / "istio", copies), proxy=f"127.0.0.1:{port}") as up:
-            assert up.proxy == f"127.0.0.1:{port}"
-            caller = Caller(up.proxy, DIGITS, copies.worker)
+        with running(laid_out(tmp_path / "istio", copies), at=f"--proxy=127.0.0.1:{port}") as up:
+            assert up.address == f"127.0.0.1:{port}"
+            caller = Caller(up.address, DIGITS, copies.worker)
             assert caller.call(Asked()).status is OK
             up.process.terminate()  # it closes the connection first, which then lingers
             assert up.ends() == 0

@@ -1,9 +1,7 @@
 """A plain Envoy, without Istio's own filters, takes the listeners. Needs the `envoy` of the extra `mesh`."""
 
 import json
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,10 @@ import pytest
 from mesh.envoy.inbound import workload_listeners
 from mesh.envoy.listeners import listeners
 from mesh.istio.load import load_case
+from tests.envoy import ENVOY, needs_envoy
 from tests.mesh.envoy.istio_vectors import CASES, WORKER
 from tests.mesh.envoy.security import SERVICE, resource, world
 
-ENVOY = shutil.which("envoy") or shutil.which("envoy", path=str(Path(sys.executable).parent))
 SECURITY = [case for case in CASES if case.name.startswith("sec-")]
 CLUSTERS = ("sds-grpc", "BlackHoleCluster", "PassthroughCluster", "InboundPassthroughCluster", "inbound|8001||")
 HTTP2 = {
@@ -23,7 +21,7 @@ HTTP2 = {
     "explicit_http_config": {"http2_protocol_options": {}},
 }
 
-pytestmark = pytest.mark.skipif(ENVOY is None, reason="no envoy")
+pytestmark = needs_envoy
 
 
 def validated(folder: Path, found: list[Any]) -> subprocess.CompletedProcess[str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,10 @@ from mesh.istio.fault import Abort, HTTPFaultInjection
 from mesh.istio.http_route import HTTPDirectResponse
 from mesh.istio.load import load_case
 from mesh.istio.load_balancer import ConsistentHashLB
+from tests.envoy import ENVOY, needs_envoy
 from tests.mesh.envoy.istio_vectors import CASES, WORKER, world_alone
 
-ENVOY = shutil.which("envoy") or shutil.which("envoy", path=str(Path(sys.executable).parent))
-
-pytestmark = pytest.mark.skipif(ENVOY is None, reason="no envoy")
+pytestmark = needs_envoy
 
 MORE = sorted(file.parent for file in (Path(__file__).parent / "route_goldens").glob("*/config.yaml"))
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"

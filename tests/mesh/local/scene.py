@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import shutil
 import socket
 import ssl
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -19,7 +17,6 @@ from typing import Any, TypeVar
 
 import aiohttp
 import psutil
-import pytest
 from cryptography import x509
 
 from mesh.istio.document import read_documents
@@ -28,17 +25,16 @@ from mesh.istio.resource import read_resources
 from mesh.istio.world import World
 from mesh.local.addresses import Addresses, is_free
 from mesh.local.admin import Admin
+from mesh.local.authority import Authority
 from mesh.local.binary import find
 from mesh.local.bootstrap import ADMIN_PORT
 from mesh.local.fleet import Fleet, Means
 from mesh.local.plan import Gateway, Plan, plan
 from mesh.local.state import Beside
 from mesh.local.workloads import Key, Places, as_written
+from tests.envoy import ENVOY
 
 T = TypeVar("T")
-
-ENVOY = shutil.which("envoy") or shutil.which("envoy", path=str(Path(sys.executable).parent))
-needs_envoy = pytest.mark.skipif(ENVOY is None, reason="no envoy")
 
 DIGITS = "digits.models.svc.cluster.local:8001"
 
@@ -131,6 +127,15 @@ def joined(*documents: str) -> str:
 ALL = joined(SERVICE, ROUTES, STRICT, GATEWAY_ALONE, CALLER, *COPIES)
 
 
+def for_grpc(text: str) -> str:
+    """Without what gRPC's own client cannot do."""
+    kept = (line for line in text.splitlines() if "outlierDetection" not in line)
+    return "".join(f"{line}\n" for line in kept).replace("- timeout: 5s\n    retries", "- retries")
+
+
+FOR_GRPC = for_grpc(ALL)
+
+
 def world(*documents: str, mesh: MeshConfig = MeshConfig()) -> World:  # noqa: B008 - it is frozen
     """The world of some documents."""
     return World(mesh, read_resources(read_documents(joined(*documents), "test.yaml")))
@@ -221,9 +226,11 @@ async def fleet(place: Path, told: list[str] | None = None) -> AsyncIterator[Fle
     """Sidecars that end with it; their files are in the place."""
     tell = (told if told is not None else []).append
     async with aiohttp.ClientSession() as session:
-        binary = find(Path(ENVOY or "envoy"))
+        binary, authority = find(Path(ENVOY or "envoy")), Authority("cluster.local", datetime.now(UTC))
         made = Fleet(
-            Means(place, binary, "cluster.local", timedelta(hours=1), lambda: datetime.now(UTC), session, tell)
+            Means(
+                place, binary, "cluster.local", authority, timedelta(hours=1), lambda: datetime.now(UTC), session, tell
+            )
         )
         try:
             yield made

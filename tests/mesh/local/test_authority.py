@@ -16,10 +16,11 @@ from mesh.envoy import mtls
 from mesh.envoy.mtls import transport_socket
 from mesh.envoy.proto import Json
 from mesh.istio.world import World
-from mesh.local import fleet
+from mesh.local import up
 from mesh.local.authority import Authority, is_due
 from mesh.testing import running
-from tests.mesh.local.scene import CALLER, DIGITS, SERVICE, STRICT, copy, folder, joined, needs_envoy
+from tests.envoy import needs_envoy
+from tests.mesh.local.scene import CALLER, DIGITS, SERVICE, STRICT, copy, folder, joined
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -143,7 +144,7 @@ def test_envoys_own_validation_of_svids_takes_it_for_its_key_usage(
         return made
 
     monkeypatch.setattr(mtls, "transport_socket", validating)
-    monkeypatch.setattr(fleet, "Authority", lambda *_: authority)
+    monkeypatch.setattr(up, "Authority", lambda *_: authority)
     if not usage:
         add = x509.CertificateBuilder.add_extension
         monkeypatch.setattr(

@@ -8,7 +8,7 @@ import pytest
 
 from mesh.local.binary import find
 from mesh.local.failure import MeshError
-from tests.mesh.local.scene import ENVOY, needs_envoy
+from tests.envoy import ENVOY, needs_envoy
 
 
 def program(path: Path, says: str) -> Path:
@@ -38,6 +38,12 @@ def test_the_one_on_the_path_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
         find(None)
     program(tmp_path / "envoy", version("1.41.0"))
     assert find(None) == tmp_path / "envoy"
+
+
+def test_elsewhere_than_on_linux_there_is_no_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(MeshError, match="a mesh on one machine needs Linux"):
+        find(None)
 
 
 def test_the_one_that_is_asked_for_wins(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from mesh.istio.world import World
 from mesh.local.config import Config, config
 from mesh.local.plan import Plan
 from mesh.local.workloads import Places, Workload, placed
+from tests.envoy import needs_envoy
 from tests.mesh.envoy.istio_vectors import CASES, golden
 from tests.mesh.local.scene import (
     ALL,
@@ -26,7 +27,6 @@ from tests.mesh.local.scene import (
     fleet,
     free_places,
     in_force,
-    needs_envoy,
     numbered,
     planned,
     world,

@@ -16,7 +16,8 @@ from mesh.local.config import Config
 from mesh.local.delivery import Delivery, NotTakenError
 from mesh.local.files import CLUSTERS, LISTENERS, ROUTES, File, files
 from mesh.local.sidecar import Sidecar
-from tests.mesh.local.scene import ALL, envoys_at, fleet, free_places, in_force, needs_envoy, only, page, planned
+from tests.envoy import needs_envoy
+from tests.mesh.local.scene import ALL, envoys_at, fleet, free_places, in_force, only, page, planned
 
 pytestmark = needs_envoy
 

@@ -11,7 +11,8 @@ from mesh.local.authority import Authority
 from mesh.local.bootstrap import bootstrap
 from mesh.local.files import CERTIFICATE, ROUTES, File, Files, certificate_file, files, put
 from mesh.local.plan import Plan
-from tests.mesh.local.scene import ALL, fleet, needs_envoy, page, planned
+from tests.envoy import needs_envoy
+from tests.mesh.local.scene import ALL, fleet, page, planned
 
 KEY = ("infer", "gateway")
 AUTHORITY = Authority("cluster.local", datetime.now(UTC))

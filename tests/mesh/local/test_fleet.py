@@ -13,7 +13,8 @@ from mesh.local.config import Config
 from mesh.local.failure import MeshError
 from mesh.local.plan import Plan
 from mesh.local.workloads import Key
-from tests.mesh.local.scene import ALL, envoys_at, fleet, free_places, in_force, names, needs_envoy, only, planned
+from tests.envoy import needs_envoy
+from tests.mesh.local.scene import ALL, envoys_at, fleet, free_places, in_force, names, only, planned
 
 pytestmark = needs_envoy
 

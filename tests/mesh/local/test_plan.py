@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from mesh.istio.document import RefusedError
 from mesh.local.bootstrap import OUTBOUND_PORT
 from mesh.local.failure import MeshError
 from mesh.local.plan import Gateway, Plan
-from tests.mesh.local.scene import ALL, CALLER, COPIES, SERVICE, planned
+from tests.mesh.local.scene import ALL, CALLER, COPIES, DIGITS, FOR_GRPC, SERVICE, planned
 
+XDS = ("127.0.0.1", 15010)
 SECOND = CALLER.replace("name: gateway", "name: batch")
 
 
@@ -44,12 +46,12 @@ def test_it_can_be_named() -> None:
 
 
 def test_one_that_serves_can_be_named() -> None:
-    assert planned(ALL, gateway=Gateway(None, ("models", "one"))).gateway == ("models", "one")
+    assert planned(FOR_GRPC, gateway=Gateway(None, ("models", "one"))).gateway == ("models", "one")
 
 
 def test_one_that_is_not_there_cannot() -> None:
     with pytest.raises(MeshError, match="there is no workload infer/nobody"):
-        planned(ALL, gateway=Gateway(None, ("infer", "nobody")))
+        planned(FOR_GRPC, gateway=Gateway(None, ("infer", "nobody")))
 
 
 def test_two_that_serve_nothing_have_to_be_told_apart() -> None:
@@ -70,3 +72,31 @@ def test_without_a_workload_there_is_no_mesh() -> None:
         MeshError, match="there is no workload: a process of the mesh is a WorkloadEntry with a service"
     ):
         planned(SERVICE)
+
+
+def test_a_gateway_without_a_sidecar_is_told_where_the_others_are() -> None:
+    plan = planned(FOR_GRPC, gateway=Gateway(xds=XDS))
+    assert plan.gateway == ("infer", "gateway")
+    assert plan.gateway not in plan.workloads
+    assert plan.gateway not in plan.configs
+    assert plan.proxyless is not None
+    assert plan.proxyless.proxy.ip == "127.0.0.1"  # as written, whenever the mesh is started
+    assert {str(one["name"]) for one in plan.proxyless.told["listeners"]} == {DIGITS}
+    sidecars = {workload.proxy.ip for workload in plan.workloads.values()}
+    assert all(address in str(plan.proxyless.told["endpoints"]) for address in sidecars)
+    assert planned(ALL).proxyless is None
+
+
+def test_what_grpc_cannot_do_is_refused_where_the_gateway_has_no_sidecar() -> None:
+    with pytest.raises(RefusedError, match="timeout: "):
+        planned(ALL, gateway=Gateway(xds=XDS))
+    planned(ALL)
+
+
+def test_without_a_sidecar_nobody_can_be_called() -> None:
+    with pytest.raises(MeshError, match="models/one serves calls, and without a sidecar it can only make them"):
+        planned(FOR_GRPC, gateway=Gateway(None, ("models", "one"), XDS))
+    with pytest.raises(MeshError, match="there is no gateway that xDS could tell anything: every workload serves"):
+        planned(SERVICE, *COPIES, gateway=Gateway(xds=XDS))
+    with pytest.raises(MeshError, match="which workload is the gateway"):
+        planned(FOR_GRPC, SECOND, gateway=Gateway(xds=XDS))

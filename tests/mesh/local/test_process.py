@@ -14,7 +14,8 @@ import pytest
 
 from mesh.local import process
 from mesh.local.process import Envoy, start
-from tests.mesh.local.scene import ENVOY, eventually, needs_envoy
+from tests.envoy import needs_envoy
+from tests.mesh.local.scene import ENVOY, eventually
 
 BOOTSTRAP = {"node": {"id": "test", "cluster": "test"}}
 

@@ -16,6 +16,7 @@ from mesh.local.files import File
 from mesh.local.plan import Plan
 from mesh.local.process import Envoy, start
 from mesh.local.sidecar import Sidecar
+from tests.envoy import needs_envoy
 from tests.mesh.local.scene import (
     ALL,
     envoys_at,
@@ -24,7 +25,6 @@ from tests.mesh.local.scene import (
     free_places,
     in_force,
     names,
-    needs_envoy,
     only,
     planned,
 )

@@ -16,7 +16,7 @@ PROXY = Gateway(("127.0.0.1", 7001))
 
 def test_what_a_mesh_says_of_itself() -> None:
     plan = planned(ALL, gateway=PROXY)
-    state = state_of(plan, Path("/istio"), 7, PROXY)
+    state = state_of(plan, Path("/istio"), Path("/place"), 7, PROXY)
     assert (state.pid, state.folder, state.trust_domain) == (7, "/istio", "cluster.local")
     assert (state.proxy, state.gateway) == ("127.0.0.1:7001", "infer/gateway")
     at = plan.workloads["models", "one"].proxy.ip
@@ -26,7 +26,7 @@ def test_what_a_mesh_says_of_itself() -> None:
 
 
 def test_without_a_gateway_there_is_no_proxy() -> None:
-    state = state_of(planned(SERVICE, *COPIES, gateway=PROXY), Path("/istio"), 7, PROXY)
+    state = state_of(planned(SERVICE, *COPIES, gateway=PROXY), Path("/istio"), Path("/place"), 7, PROXY)
     assert (state.proxy, state.gateway) == (None, None)
 
 
@@ -34,7 +34,7 @@ def test_it_is_found_while_the_mesh_runs_and_only_then(tmp_path: Path) -> None:
     folder, environ = tmp_path / "istio", {"XDG_RUNTIME_DIR": str(tmp_path)}
     folder.mkdir()
     place = place_of(folder, environ)
-    state = state_of(planned(ALL), folder, os.getpid(), Gateway())
+    state = state_of(planned(ALL), folder, place, os.getpid(), Gateway())
     with pytest.raises(MeshError, match=f"no mesh runs for {folder}; start one with: headrace mesh up {folder}"):
         find(folder, environ)
     with taken(place, folder):
@@ -50,6 +50,6 @@ def test_what_a_killed_mesh_has_left_is_not_believed(tmp_path: Path) -> None:
     folder, environ = tmp_path / "istio", {"XDG_RUNTIME_DIR": str(tmp_path)}
     place = place_of(folder, environ)
     place.mkdir(parents=True)
-    publish(state_of(planned(ALL), folder, os.getpid(), Gateway()), place)
+    publish(state_of(planned(ALL), folder, place, os.getpid(), Gateway()), place)
     with pytest.raises(MeshError, match="no mesh runs"):
         find(folder, environ)

@@ -28,6 +28,7 @@ from mesh.local.up import running as up
 from mesh.testing import Mesh, mesh, running
 from mesh.testing.caller import Asked, Caller
 from mesh.testing.thread import beside
+from tests.envoy import needs_envoy
 from tests.gateway.tokens import Issuer
 from tests.mesh.local.issuer import serving
 from tests.mesh.local.scene import (
@@ -46,7 +47,6 @@ from tests.mesh.local.scene import (
     folder,
     in_force,
     joined,
-    needs_envoy,
     page,
     weighed,
 )

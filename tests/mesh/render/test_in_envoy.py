@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,13 @@ from typing import Any
 import pytest
 
 from mesh.envoy.generate import generate
+from tests.envoy import ENVOY, needs_envoy
 from tests.mesh.render.rendered import GATEWAY, LOCAL, WORKER, proxies, world
 
-ENVOY = shutil.which("envoy") or shutil.which("envoy", path=str(Path(sys.executable).parent))
 MANAGER = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 
-pytestmark = pytest.mark.skipif(ENVOY is None, reason="no envoy")
+pytestmark = needs_envoy
 
 
 def bootstrap(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 
 from mesh.istio.document import RefusedError
 from mesh.testing import Mesh, running
+from tests.envoy import needs_envoy
 from tests.gateway.tokens import Issuer
 from tests.mesh.local.scene import (
     ALL,
@@ -28,7 +29,6 @@ from tests.mesh.local.scene import (
     folder,
     joined,
     listening,
-    needs_envoy,
 )
 
 pytestmark = [needs_envoy, pytest.mark.timeout(120)]

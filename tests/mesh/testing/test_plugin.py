@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mesh.local.scene import GATEWAY_ALONE, ROUTES, STRICT, folder, joined, needs_envoy
+from tests.envoy import needs_envoy
+from tests.mesh.local.scene import GATEWAY_ALONE, ROUTES, STRICT, folder, joined
 
 pytest_plugins = ["pytester"]
 
