@@ -36,6 +36,11 @@ def place_of(folder: Path, environ: Mapping[str, str]) -> Path:
     return home / f"mesh-{blake2s(os.fsencode(folder.resolve()), digest_size=8).hexdigest()}"
 
 
+def bootstrap_of(place: Path) -> Path:
+    """Where the caller without a sidecar finds gRPC's bootstrap."""
+    return place / "bootstrap.json"
+
+
 @contextlib.contextmanager
 def taken(place: Path, folder: Path) -> Iterator[None]:
     """While inside, the place is ours: empty at first, and gone afterwards. Raises MeshError: the mesh runs already."""

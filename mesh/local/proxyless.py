@@ -15,15 +15,11 @@ from mesh.ads.server import Ads
 from mesh.istio.proxies import Proxy
 from mesh.local.authority import Certificate
 from mesh.local.files import put
+from mesh.local.place import bootstrap_of
 from mesh.local.plan import Proxyless
 from mesh.proxyless.bootstrap import Certificates, bootstrap, node_id
 
 _REFRESH: Final = (timedelta(seconds=1), timedelta(seconds=5))  # a mesh that is started anew has other roots
-
-
-def bootstrap_of(place: Path) -> Path:
-    """Where the bootstrap of a mesh's caller is, among the mesh's files."""
-    return place / "bootstrap.json"
 
 
 def refresh(lifetime: timedelta) -> timedelta:

@@ -12,9 +12,8 @@ from pydantic import TypeAdapter
 from mesh.local.bootstrap import ADMIN_PORT, OUTBOUND_PORT
 from mesh.local.failure import MeshError
 from mesh.local.files import put
-from mesh.local.place import place_of, runs
+from mesh.local.place import bootstrap_of, place_of, runs
 from mesh.local.plan import Gateway, Plan
-from mesh.local.proxyless import bootstrap_of
 from mesh.local.workloads import Workload
 
 _FILE: Final = "state.json"

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mesh.ads.server import Ads
 from mesh.istio.proxies import Proxy
 from mesh.local.authority import Authority, Certificate
+from mesh.local.place import bootstrap_of
 from mesh.local.plan import Gateway, Proxyless
-from mesh.local.proxyless import Caller, bootstrap_of, refresh
+from mesh.local.proxyless import Caller, refresh
 from tests.mesh.local.scene import FOR_GRPC, names, planned
 
 AUTHORITY = Authority("cluster.local", datetime.now(UTC))
