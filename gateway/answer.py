@@ -29,6 +29,7 @@ _OUT_OF_TIME: Final = (  # for which UNAVAILABLE is said, too
 )
 _OVERLOADED: Final = "x-envoy-overloaded"  # a breaker is open
 _DENIED: Final = "RBAC: access denied"  # by the worker's sidecar, to us
+_OF_TOKENS: Final = ("Jwt ", "Jwks ", "Audiences in Jwt ")  # by the same, of a token that we found good
 _LONGEST: Final = 2000  # characters of a worker's words; callers refuse long trailers
 _ABOUT_ITSELF: Final = frozenset(
     {
@@ -86,7 +87,9 @@ def _is_overload(error: grpc.aio.AioRpcError, words: str) -> bool:
 
 
 def _is_of_the_mesh(said: grpc.StatusCode, words: str) -> bool:
-    """Whether the mesh turns us away: we are not let in, or it has no route for what we ask (a 404 without a word)."""
+    """Whether the mesh turns us away: by a policy, or it has no route for what we ask (a 404 without a word)."""
+    if said is grpc.StatusCode.UNAUTHENTICATED:
+        return words.startswith(_OF_TOKENS)
     if said is grpc.StatusCode.PERMISSION_DENIED:
         return words == _DENIED
     return said is grpc.StatusCode.UNIMPLEMENTED and not words

@@ -5,7 +5,8 @@ Copies are told apart by host and labels: their addresses are not ours to know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import cycle
 
 import grpc.aio
 
@@ -17,22 +18,29 @@ Place = tuple[str, frozenset[tuple[str, str]]]
 
 
 class ByHost:
-    """One channel for each host of the catalog; `dial` opens the one for a host (HOST:PORT), when first needed."""
+    """Channels for each host of the catalog, which take turns; `dial` opens one for a host (HOST:PORT).
 
-    def __init__(self, catalog: Catalog, dial: Callable[[str], grpc.aio.Channel]) -> None:
+    `channels` says how many a host has; without it, one.
+    """
+
+    def __init__(
+        self, catalog: Catalog, dial: Callable[[str], grpc.aio.Channel], channels: Mapping[str, int] | None = None
+    ) -> None:
         self._dial = dial
+        self._numbers = channels or {}
         self._places = {
             (model.name, version): _place(model, version) for model in catalog.values() for version in model.versions
         }
-        self._channels: dict[str, grpc.aio.Channel] = {}  # by host
+        self._channels: list[grpc.aio.Channel] = []
+        self._turns: dict[str, Iterator[grpc.aio.Channel]] = {}  # by host
 
     def channel_of(self, route: Route) -> grpc.aio.Channel:
-        """The channel for the model's host."""
+        """A channel for the model's host."""
         host = route.model.host
-        channel = self._channels.get(host)
-        if channel is None:
-            channel = self._channels[host] = self._dial(host)
-        return channel
+        turns = self._turns.get(host)
+        if turns is None:
+            turns = self._turns[host] = self._opened(host)
+        return next(turns)
 
     def service_of(self, route: Route) -> Place:
         """The host, and the labels of the version's copies."""
@@ -50,8 +58,13 @@ class ByHost:
 
     async def close(self) -> None:
         """End every channel; calls under way are cancelled."""
-        for channel in self._channels.values():
+        for channel in self._channels:
             await channel.close()
+
+    def _opened(self, host: str) -> Iterator[grpc.aio.Channel]:
+        opened = [self._dial(host) for _ in range(self._numbers.get(host, 1))]
+        self._channels += opened
+        return cycle(opened)
 
 
 def _place(model: Model, version: str) -> Place:

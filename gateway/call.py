@@ -19,8 +19,10 @@ _INPUTS, _OUTPUTS = 5, 6  # ModelInferRequest
 _PARAMETERS = {_INPUTS: 4, _OUTPUTS: 2}  # InferInputTensor.parameters, InferRequestedOutputTensor.parameters
 _SHARED_MEMORY = b"shared_memory_"
 _REQUEST_PARAMETERS = 4  # ModelInferRequest
-_SEQUENCE = b"sequence_id"
-_NO_SEQUENCE = ("", "0")  # as Triton has it
+_SEQUENCE, _SEQUENCE_END = b"sequence_id", b"sequence_end"
+_OF_SEQUENCES = b"sequence_"
+_NOTHING = ("", "0")  # no sequence, as Triton has it, and no end
+_INTEGERS, _TEXT = (1, 2, 5), 3  # InferParameter: bool, int64 and uint64; string
 LONGEST = 1024  # bytes of a name, a version or an id: a caller's word is hashed, quoted and logged
 
 
@@ -29,8 +31,9 @@ class Call:
     """One message: the RPC, its bytes, and the few fields the gateway decides by.
 
     `model`, `version`, `id` and `sequence` are empty where the message names none. `version_field` is where the version
-    stands in `body`. `shared_memory` says whether a tensor is to be read from, or written to, memory of the worker's
-    machine; `reaches_server` whether, model or no model, the call could change more of a server than that model.
+    stands in `body`. `sequence_end` says whether it is its sequence's last call; `shared_memory` whether a tensor is to
+    be read from, or written to, memory of the worker's machine; `reaches_server` whether, model or no model, the call
+    could change more of a server than that model.
     """
 
     rpc: Rpc
@@ -39,6 +42,7 @@ class Call:
     version: str
     id: str
     sequence: str
+    sequence_end: bool
     version_field: Extent | None
     shared_memory: bool
     reaches_server: bool
@@ -60,7 +64,7 @@ def malformed(public: str) -> HeadraceError:
 def _read(rpc: Rpc, body: bytes) -> Call:
     strings: dict[int, str] = {}
     version_field: Extent | None = None
-    sequences: list[str] = []
+    parameters: list[tuple[bytes, str]] = []
     shared_memory = False
     reaches_server = False
     wanted = (rpc.model, rpc.version, rpc.id)
@@ -77,15 +81,16 @@ def _read(rpc: Rpc, body: bytes) -> Call:
             if wire_type != LENGTH:
                 raise Malformed(f"field {number} is no tensor")
             shared_memory = _names_shared_memory(body, number, value, end, budget)
-        elif infers and number == _REQUEST_PARAMETERS and body.find(_SEQUENCE, value, end) >= 0:
-            sequences += _named_sequence(body, value, end, budget)
+        elif infers and number == _REQUEST_PARAMETERS and body.find(_OF_SEQUENCES, value, end) >= 0:
+            parameters.append(_parameter(body, value, end, budget))
         elif number == rpc.settings:
             reaches_server = True
     version = strings.get(rpc.version, "")
     if version and not well_formed_version(version):
         raise Malformed("model_version is neither a positive integer nor an alias")
     model, call_id = strings.get(rpc.model, ""), strings.get(rpc.id, "")
-    return Call(rpc, body, model, version, call_id, _one(sequences), version_field, shared_memory, reaches_server)
+    sequence, ends = _sequence(parameters)
+    return Call(rpc, body, model, version, call_id, sequence, ends, version_field, shared_memory, reaches_server)
 
 
 def _string(body: bytes, number: int, wire_type: int, value: int, end: int) -> str:
@@ -99,29 +104,31 @@ def _string(body: bytes, number: int, wire_type: int, value: int, end: int) -> s
         raise Malformed(f"field {number} is no UTF-8") from None
 
 
-def _one(sequences: Sequence[str]) -> str:
-    if len(sequences) > 1:
+def _sequence(parameters: Sequence[tuple[bytes, str]]) -> tuple[str, bool]:
+    """The sequence that the request is part of, and whether it ends with it."""
+    named = [text for name, text in parameters if name == _SEQUENCE]
+    if len(named) > 1:
         raise Malformed("sequence_id occurs twice")
-    return sequences[0] if sequences and sequences[0] not in _NO_SEQUENCE else ""
+    if not named or named[0] in _NOTHING:
+        return "", False
+    return named[0], any(name == _SEQUENCE_END and text not in _NOTHING for name, text in parameters)
 
 
-def _named_sequence(body: bytes, start: int, end: int, budget: Budget) -> list[str]:
-    """The sequence that a parameter of the request (a map's entry, `body[start:end]`) names; none if it is another."""
+def _parameter(body: bytes, start: int, end: int, budget: Budget) -> tuple[bytes, str]:
+    """The name and the text of a parameter of the request (a map's entry, `body[start:end]`)."""
     key, parameter = b"", (end, end)
     for number, inner_type, _, value, value_end in fields(body, start, end, budget):
         if number == 1 and inner_type == LENGTH:
             key = body[value:value_end]
         elif number == 2 and inner_type == LENGTH:
             parameter = (value, value_end)
-    if key != _SEQUENCE:
-        return []
-    named = ""
+    text = ""
     for number, inner_type, _, value, value_end in fields(body, *parameter, budget):
-        if inner_type == VARINT:
-            named = str(integer(body, value, value_end))
-        elif inner_type == LENGTH:
-            named = _string(body, number, inner_type, value, value_end)
-    return [named]
+        if number in _INTEGERS and inner_type == VARINT:
+            text = str(integer(body, value, value_end))
+        elif number == _TEXT:
+            text = _string(body, number, inner_type, value, value_end)
+    return key, text
 
 
 def _names_shared_memory(body: bytes, tensor: int, start: int, end: int, budget: Budget) -> bool:

@@ -20,7 +20,7 @@ class Route:
 
     `pinned` says whether the version was named, by the caller or (where versions share their copies) by us, and so
     travels as `x-model-version`; otherwise the mesh is free to draw. `sequence` (empty: none) is what the copy is
-    chosen by where the model keeps state between calls.
+    chosen by where the model keeps state between calls, until `sequence_end`.
     """
 
     model: Model
@@ -28,6 +28,7 @@ class Route:
     pinned: bool
     body: bytes
     sequence: str = ""
+    sequence_end: bool = False
 
 
 def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
@@ -54,11 +55,12 @@ def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
 
 def pin(call: Call, model: Model, version: str) -> Route:
     """The route to that version; the message is edited only if it did not already name it."""
-    sequence = call.sequence if model.sequence else ""
-    if call.version == version:
-        return Route(model, version, pinned=True, body=call.body, sequence=sequence)
-    body = replace(call.body, call.version_field, string_field(call.rpc.version, version))
-    return Route(model, version, pinned=True, body=body, sequence=sequence)
+    body = call.body
+    if call.version != version:
+        body = replace(body, call.version_field, string_field(call.rpc.version, version))
+    if not model.sequence:
+        return Route(model, version, pinned=True, body=body)
+    return Route(model, version, pinned=True, body=body, sequence=call.sequence, sequence_end=call.sequence_end)
 
 
 def find(catalog: Catalog, name: str) -> Model:

@@ -15,6 +15,7 @@ alone, which Istio does not have), https://github.com/grpc/proposal.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,7 @@ BOOTSTRAP_FILE: Final = "GRPC_XDS_BOOTSTRAP"
 BOOTSTRAP_TEXT: Final = "GRPC_XDS_BOOTSTRAP_CONFIG"
 """What gRPC finds its control plane by (gRFC A27); it looks for the file first."""
 
+_SHORT: Final = re.compile(r"[^.:]+(\.[^.:]+)?(\.svc)?:\d+")  # names by which Envoys know a service, too
 _RETRY_ON: Final[tuple[RetryOn, ...]] = ("unavailable", "resource-exhausted", "cancelled")
 
 
@@ -55,6 +57,11 @@ def _dial(host: str, largest: int) -> grpc.aio.Channel:
 
 def mistakes(model: Model) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """What the model asks for that gRPC's client cannot do: (where in the model, what)."""
+    if _SHORT.fullmatch(model.host):
+        yield (
+            ("host",),
+            f"{model.host}: gRPC's xDS client finds a service by its full name, NAME.NAMESPACE.svc.cluster.local",
+        )
     if model.retries.per_try is not None:
         yield ("retries", "per_try"), "gRPC's xDS client bounds no single try"
     for index, condition in enumerate(model.retries.on if "on" in model.retries.model_fields_set else ()):

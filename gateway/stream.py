@@ -1,9 +1,10 @@
 """ModelStreamInfer: one caller's stream, fanned out. Law: order within a destination is kept; no loss is silent.
 
-Each destination (model, version, pinned or drawn, sequence) has its own upstream stream, opened when first needed. A
-message that is refused is answered in-band (`error_message`, as Triton does), or ends the stream with a real status
-where the caller sends `triton_grpc_error: true`. An upstream stream that fails ends the caller's: nobody could tell
-which of the messages under way were lost with it.
+Each destination (model, version, pinned or drawn, sequence) has its own upstream stream, opened when first needed; that
+of a sequence that has ended is kept until its place is needed. A message that is refused is answered in-band
+(`error_message`, as Triton does), or ends the stream with a real status where the caller sends
+`triton_grpc_error: true`. An upstream stream that fails ends the caller's: nobody could tell which of the messages
+under way were lost with it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from protos.errors import HeadraceError, Reason
 Decide = Callable[[bytes], Awaitable[tuple[Permit, Route]]]
 Call = grpc.aio.StreamStreamCall[Any, Any]  # messages are bytes; gRPC's types cannot say so
 
+_Destination = tuple[str, str, bool, str]
+
 _REAL_STATUS: Final = "triton_grpc_error"
 _LANES: Final = 1000  # upstream streams of one caller's
 _PATIENCE: Final = 100  # messages in a row that are refused before the stream is
@@ -53,7 +56,8 @@ class _Relay:
         self._exchange = exchange
         self._decide = decide
         self._upstream = upstream
-        self._lanes: dict[tuple[str, str, bool, str], Call] = {}
+        self._lanes: dict[_Destination, Call] = {}
+        self._ended: dict[_Destination, None] = {}  # sequences, in the order in which they have ended
         self._writing = asyncio.Lock()  # gRPC takes one message of a stream at a time
         self._refused = 0  # messages one after another
         self._real_status = exchange.header(_REAL_STATUS).lower() == "true"
@@ -79,22 +83,33 @@ class _Relay:
         # A stream that fails is reported by its pump, once.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await call.write(route.body)
+        if route.sequence_end:
+            self._ended[_destination(route)] = None
 
     async def _lane(self, permit: Permit, route: Route, lanes: asyncio.TaskGroup) -> Call:
         """The upstream stream of the route's destination. Raises HeadraceError OVERLOADED: there are too many."""
-        destination = (route.model.name, route.version, route.pinned, route.sequence)
+        destination = _destination(route)
+        self._ended.pop(destination, None)  # the sequence has begun anew
         call = self._lanes.get(destination)
         if call is None or call.done():
-            if len(self._lanes) >= _LANES:
-                raise HeadraceError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    Reason.OVERLOADED,
-                    f"one stream carries at most {_LANES} sequences and models; use several streams",
-                )
+            if destination not in self._lanes and len(self._lanes) >= _LANES:
+                await self._make_room()
             opened: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
             lanes.create_task(self._pump(permit, route, opened))
             call = self._lanes[destination] = await opened
         return call
+
+    async def _make_room(self) -> None:
+        """Let go of the stream of a sequence that has ended. Raises HeadraceError OVERLOADED: none has."""
+        if not self._ended:
+            raise HeadraceError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                Reason.OVERLOADED,
+                f"one stream carries at most {_LANES} sequences and models; use several streams",
+            )
+        destination = next(iter(self._ended))
+        del self._ended[destination]
+        await self._lanes.pop(destination).done_writing()  # what it still answers is passed on
 
     async def _pump(self, permit: Permit, route: Route, opened: asyncio.Future[Call]) -> None:
         """Open an upstream stream and hand its answers to the caller, as fast as the caller takes them."""
@@ -117,6 +132,10 @@ class _Relay:
     async def _write(self, message: bytes) -> None:
         async with self._writing:
             await self._exchange.write(message)
+
+
+def _destination(route: Route) -> _Destination:
+    return route.model.name, route.version, route.pinned, route.sequence
 
 
 async def _finished(call: Call) -> None:

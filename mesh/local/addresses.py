@@ -12,7 +12,10 @@ from collections.abc import Callable, Container, Hashable, Iterator
 from ipaddress import IPv4Address
 from typing import Final
 
-from mesh.local.bootstrap import ADMIN_PORT
+ADMIN_PORT: Final = 15000
+"""Where a sidecar's admin pages are, at its address."""
+OUTBOUND_PORT: Final = 15001
+"""Where the process can call by its sidecar, at the same address."""
 
 _FIRST: Final = int(IPv4Address("127.64.0.0"))
 _BLOCKS: Final = 2**14  # of 256 addresses each

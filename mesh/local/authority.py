@@ -43,8 +43,8 @@ class Certificate:
 
 
 def is_due(issued: datetime, now: datetime, lifetime: timedelta) -> bool:
-    """Whether a certificate should be replaced: half of its time is over, or the clock is far from when it began."""
-    return abs(now - issued) >= lifetime / 2
+    """Whether a certificate should be replaced: half of its time is over, or, by a clock set back, has yet to begin."""
+    return now < issued - _SKEW or now - issued >= lifetime / 2
 
 
 class Authority:

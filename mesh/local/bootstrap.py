@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from mesh.envoy.proto import Json
+from mesh.local.addresses import ADMIN_PORT
 from mesh.local.files import CLUSTERS, LISTENERS, source
 from mesh.local.workloads import Workload
-
-ADMIN_PORT: Final = 15000
-"""Where a sidecar's admin pages are, at the sidecar's own address on the loopback."""
-OUTBOUND_PORT: Final = 15001
-"""Where, at the same address, the process can call by its sidecar."""
 
 
 def bootstrap(workload: Workload, folder: Path, roots: Json) -> Json:

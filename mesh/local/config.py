@@ -7,7 +7,7 @@ clusters: for every file that it watches, Envoy takes an inotify instance, of wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Final
@@ -49,17 +49,23 @@ def config(world: World, workload: Workload, calls_at: Sequence[tuple[str, int]]
     )
 
 
-def reconnected(config: Config, mark: int) -> Config:
-    """The same, by connections that were not made under another mark: Envoy makes clusters anew that differ in it."""
-    return replace(config, clusters=tuple(_marked(cluster, mark) for cluster in config.clusters))
+def reconnected(config: Config, marks: Mapping[str, int]) -> Config:
+    """The same, by connections to an address that were not made under another mark of that address.
+
+    Envoy makes clusters anew that differ in their metadata.
+    """
+    return replace(config, clusters=tuple(_marked(cluster, marks) for cluster in config.clusters))
 
 
-def _marked(cluster: Json, mark: int) -> Json:
+def _marked(cluster: Json, marks: Mapping[str, int]) -> Json:
     if not str(cluster["name"]).startswith("outbound|"):
+        return cluster
+    there = {each: marks[each] for each in _addresses(cluster.get("load_assignment", {})) if each in marks}
+    if not there:
         return cluster
     metadata = cluster["metadata"]
     assert isinstance(metadata, dict)  # noqa: S101 - as mesh.envoy.clusters makes it
-    own = {"headrace": {"connections": mark}}
+    own = {"headrace": {"connections": there}}
     return {**cluster, "metadata": {**metadata, "filter_metadata": {**metadata["filter_metadata"], **own}}}
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from mesh.local.admin import Admin, UnreachableError
 from mesh.local.config import Config
-from mesh.local.failure import MeshError
+from mesh.local.failure import MeshError, PassingError
 from mesh.local.files import CLUSTERS, LISTENERS, ROUTES, File, clusters_file, files, put
+from mesh.local.process import last_of
 
 _LOOK: Final = 0.01  # seconds between the first looks at whether a file was taken, and then half as much again
 _LONGEST_LOOK: Final = 0.1
@@ -32,17 +33,23 @@ class NotTakenError(MeshError):
     """Envoy did not take a configuration; the text says why, in its words."""
 
 
+class NotYetTakenError(NotTakenError, PassingError):
+    """Envoy says nothing to a configuration."""
+
+
 @dataclass(frozen=True)
 class Delivery:
-    """The folder whose files an Envoy watches, its admin pages, and its log."""
+    """The folder whose files an Envoy watches, its admin pages, and its log. `there` is what was put last, by name."""
 
     folder: Path
     admin: Admin
     log: Path
+    there: dict[str, File] = field(default_factory=dict)
 
     def put(self, name: str, file: File) -> None:
         """Replace a file; Envoy takes it up when it sees it."""
         put(self.folder / name, file.text)
+        self.there[name] = file
 
     def lay_out(self, config: Config) -> None:
         """Write every file, for an Envoy that is not there yet."""
@@ -50,13 +57,15 @@ class Delivery:
         for name, file in ((CLUSTERS, found.clusters), (ROUTES, found.routes), (LISTENERS, found.listeners)):
             self.put(name, file)
 
-    async def taken(self, config: Config) -> None:
-        """Return once a new Envoy has taken what was laid out. Raises NotTakenError; waits for ever for an answer."""
-        found = files(config, self.folder)
-        await self._until_taken([found.clusters, found.routes, found.listeners], {})
+    async def taken(self) -> None:
+        """Return once a new Envoy has taken what is there. Raises NotTakenError; waits for ever for an answer."""
+        await self._until_taken(lambda: [self.there[name] for name in (CLUSTERS, ROUTES, LISTENERS)], {})
 
-    async def change(self, before: Config, after: Config) -> None:
-        """Replace what changes, in order, waiting for Envoy at each step. Raises NotTakenError, OSError."""
+    async def change(self, before: Config, after: Config, mark: str | None = None) -> None:
+        """Replace what changes, in order, waiting for Envoy at each step. Raises NotTakenError, OSError.
+
+        With a mark, all is replaced: it is not known what Envoy has taken.
+        """
         old, new = files(before, self.folder), files(after, self.folder)
         names = {cluster["name"] for cluster in after.clusters}
         gone = [cluster for cluster in before.clusters if cluster["name"] not in names]
@@ -67,7 +76,9 @@ class Delivery:
             (LISTENERS, old.listeners, new.listeners),
             (CLUSTERS, grown, new.clusters),
         ):
-            if was != now:
+            if mark is not None:
+                await self._replace(name, now.again(mark))
+            elif was != now:
                 await self._replace(name, now)
 
     async def restore(self, before: Config, mark: str) -> None:
@@ -92,16 +103,16 @@ class Delivery:
             async with asyncio.timeout(_TAKEN):
                 refused = await self._told([_refusals_of(file)])
                 self.put(name, file)
-                await self._until_taken([file], refused)
+                await self._until_taken(lambda: [file], refused)
         except TimeoutError:
-            raise NotTakenError(f"Envoy has not taken it within {_TAKEN:g} s") from None
+            raise NotYetTakenError(f"Envoy has not taken it within {_TAKEN:g} s") from None
 
-    async def _until_taken(self, wanted: Iterable[File], refused: Mapping[str, str]) -> None:
+    async def _until_taken(self, wanted: Callable[[], Iterable[File]], refused: Mapping[str, str]) -> None:
         """Return once Envoy has taken the files; raise once it has refused more than before."""
-        versions = {file.stat: file.version for file in wanted}
-        counts = [_refusals_of(file) for file in wanted]
         pause = _LOOK
         while True:
+            versions = {file.stat: file.version for file in wanted()}
+            counts = [_refusals_of(file) for file in wanted()]
             told = await self._told([*versions, *counts, _WARMING])
             if told.get(_WARMING) == "0" and all(told.get(stat) == it for stat, it in versions.items()):
                 return
@@ -119,7 +130,7 @@ class Delivery:
 
     def _reason(self) -> str:
         """Why Envoy refused the last update, as its log has it."""
-        said = _REASON.findall(self.log.read_text(encoding="utf-8", errors="replace"))
+        said = _REASON.findall(last_of(self.log))
         reason = said[-1] if said else f"its log is {self.log}"
         return reason + _HINT if _TAKEN_PORT in reason else reason
 

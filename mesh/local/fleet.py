@@ -1,13 +1,13 @@
 """All sidecars of a mesh. Law: a plan is carried out by all of them, or by none.
 
 New sidecars are up before anyone is told of them; those that are gone end once they have no more calls. Envoy lets a
-connection go on under the policies that it was made under; when policies change, all callers connect anew.
+connection go on under the policies that it was made under; when a workload's policies change, its callers connect anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,9 +16,10 @@ from pathlib import Path
 import aiohttp
 
 from mesh.istio.proxies import Proxy
+from mesh.local.addresses import ADMIN_PORT
 from mesh.local.admin import Admin
 from mesh.local.authority import Authority, Certificate
-from mesh.local.bootstrap import ADMIN_PORT, bootstrap
+from mesh.local.bootstrap import bootstrap
 from mesh.local.config import Config, reconnected
 from mesh.local.delivery import Delivery
 from mesh.local.failure import MeshError
@@ -58,7 +59,7 @@ class Fleet:
         self.issued = means.clock()
         self._sidecars: dict[str, Sidecar] = {}
         self._leaving: dict[asyncio.Task[None], Sidecar] = {}
-        self._mark = 0
+        self._marks: dict[str, int] = {}  # by address: how often its policies have changed
 
     async def carry_out(self, plan: Plan) -> None:
         """Do as the plan says. Raises MeshError and OSError, and then all is as before."""
@@ -73,15 +74,15 @@ class Fleet:
         except BaseException:
             await _all(one.stop() for one in added.values())
             raise
+        self._marks = {address: mark for address, mark in self._marks.items() if address in wanted}
         removed = [self._sidecars.pop(address) for address in self._sidecars.keys() - wanted.keys()]
         self._sidecars |= added
         for sidecar in removed:
             task = asyncio.create_task(sidecar.leave())
             self._leaving[task] = sidecar
             task.add_done_callback(self._leaving.pop)
-        if any(configs[address].listeners != before for address, before in listening.items()):
-            self._mark += 1
-            await self._apply(self._marked(configs))
+        changed = [address for address, before in listening.items() if configs[address].listeners != before]
+        await self._reconnect(changed, configs)
 
     def renew(self) -> None:
         """Give every sidecar a new certificate. Raises OSError."""
@@ -98,6 +99,15 @@ class Fleet:
         await _all(sidecar.stop() for sidecar in (*leaving.values(), *self._sidecars.values()))
         self._sidecars.clear()
 
+    async def _reconnect(self, addresses: Sequence[str], configs: Mapping[str, Config]) -> None:
+        """Let the callers of these connect anew."""
+        if addresses:
+            self._marks |= {address: self._marks.get(address, 0) + 1 for address in addresses}
+            try:
+                await self._apply(self._marked(configs))
+            except (MeshError, OSError) as error:
+                self._means.tell(f"callers may go on for a while under the policies that were before: {error}")
+
     async def _apply(self, configs: Mapping[str, Config]) -> None:
         """Change the sidecars that are there and stay."""
         staying = {address: one for address, one in self._sidecars.items() if address in configs}
@@ -109,7 +119,7 @@ class Fleet:
             raise
 
     def _marked(self, configs: Mapping[str, Config]) -> Mapping[str, Config]:
-        return {address: reconnected(config, self._mark) for address, config in configs.items()}
+        return {address: reconnected(config, self._marks) for address, config in configs.items()}
 
     def _new(self, workload: Workload, config: Config) -> Sidecar:
         means, address = self._means, workload.proxy.ip

@@ -12,7 +12,6 @@ import base64
 import json
 import time
 from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,7 +24,7 @@ from mesh.istio.resource import Resource
 from mesh.istio.world import World
 from protos.fetch import FetchError, get
 
-_PATIENCE: Final = 5.0  # seconds for each document
+_PATIENCE: Final = 5.0  # seconds for each document, where a rule says no `timeout`
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 _OF_DOCUMENTS: Final = (LookupError, TypeError, ValueError, RecursionError)  # by what is in them
 _FAILURES: Final = (FetchError, aiohttp.ClientError, TimeoutError, *_OF_DOCUMENTS)
@@ -39,10 +38,14 @@ class Pace:
     retry: float = 5.0
 
 
-def sources(world: World) -> frozenset[str]:
-    """The addresses at which keys are to be fetched: of key sets, or of what tells their address (OpenID discovery)."""
-    rules = [rule for one in world.of(RequestAuthentication) for rule in one.spec.jwt_rules]
-    return frozenset(_source(rule) for rule in rules if not rule.jwks)
+def sources(world: World) -> Mapping[str, float]:
+    """Where keys are to be fetched (key sets, or what tells their address by OpenID), and for how many seconds."""
+    rules = [rule for one in world.of(RequestAuthentication) for rule in one.spec.jwt_rules if not rule.jwks]
+    found: dict[str, float] = {}
+    for rule in rules:
+        patience = _PATIENCE if rule.timeout is None else rule.timeout.seconds
+        found[_source(rule)] = max(patience, found.get(_source(rule), 0.0))
+    return found
 
 
 def filled(world: World, keys: Mapping[str, str]) -> World:
@@ -67,16 +70,19 @@ class Keys:
         self._tell = tell
         self._pace = pace
         self._fetched_at: dict[str, float] = {}
+        self._wanted: Mapping[str, float] = {}
         self._nobody = nobodys_key()
         self._failing: set[str] = set()
         self.current: Mapping[str, str] = {}
 
-    async def have(self, wanted: AbstractSet[str]) -> None:
-        """Have the keys of these sources, and of no others; those that are there are not fetched again."""
-        new = sorted(wanted - self.current.keys())
+    async def have(self, wanted: Mapping[str, float]) -> None:
+        """Have the keys of these `sources`, and of no others; those that are there are not fetched again."""
+        self._wanted = wanted
+        new = sorted(wanted.keys() - self.current.keys())
         found = dict(zip(new, await asyncio.gather(*map(self._fetched, new)), strict=True))
         self.current = {source: keys for source, keys in {**self.current, **found}.items() if source in wanted}
-        self._failing &= wanted
+        self._failing &= wanted.keys()
+        self._fetched_at = {source: at for source, at in self._fetched_at.items() if source in wanted}
 
     async def refresh(self) -> bool:
         """Wait a little, fetch the keys that are due, and say whether some are others."""
@@ -93,9 +99,10 @@ class Keys:
     async def _fetched(self, source: str) -> str:
         self._fetched_at[source] = time.monotonic()
         try:
-            keys = await self._get(source)
+            patience = self._wanted.get(source, _PATIENCE)
+            keys = await self._get(source, patience)
             if source.endswith(_DISCOVERY):
-                keys = await self._get(str(json.loads(keys)["jwks_uri"]))
+                keys = await self._get(str(json.loads(keys)["jwks_uri"]), patience)
             if not check_jwks(keys):
                 raise FetchError("there are none")
         except _FAILURES as error:
@@ -106,8 +113,8 @@ class Keys:
         self._failing.discard(source)
         return keys
 
-    async def _get(self, url: str) -> str:
-        async with asyncio.timeout(_PATIENCE):
+    async def _get(self, url: str, patience: float) -> str:
+        async with asyncio.timeout(patience):
             return (await get(self._session, url)).decode()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mesh.envoy.proto import Json
 from mesh.istio.proxies import Proxy
 from mesh.istio.world import World
-from mesh.local.bootstrap import OUTBOUND_PORT
+from mesh.local.addresses import OUTBOUND_PORT
 from mesh.local.config import Config, config
 from mesh.local.failure import MeshError
 from mesh.local.workloads import Key, Places, Workload, placed

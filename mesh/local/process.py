@@ -18,6 +18,7 @@ from mesh.envoy.proto import Json
 
 _STOP: Final = 5.0  # seconds to end in
 _LAST_LINES: Final = 8
+_MOST: Final = 64 * 1024  # bytes at the end of a log that are read
 _TRACES: Final = ("[backtrace]", "[envoy_bug]")  # which lines of its log say nothing to a user
 _TOO_FEW: Final = "fs.inotify.max_user_instances"
 # In the process that becomes Envoy: to set it in a fork of ours would need code between fork and exec.
@@ -44,7 +45,7 @@ class Envoy:
     async def ended(self) -> str:
         """How it ended, with its last words; waits for it."""
         code = await self.process.wait()
-        said = self.log.read_text(encoding="utf-8", errors="replace")
+        said = last_of(self.log)
         if code < 0 and _TOO_FEW in said:
             return f"cannot watch its files: raise {_TOO_FEW} (sysctl), or run fewer workloads"
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
@@ -64,6 +65,16 @@ class Envoy:
                 await self.process.wait()
             if not isinstance(error, TimeoutError):
                 raise
+
+
+def last_of(log: Path) -> str:
+    """The end of a log; nothing where it is gone."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _MOST))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 async def start(binary: Path, bootstrap: Json, log: Path) -> Envoy:

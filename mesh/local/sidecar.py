@@ -1,6 +1,7 @@
 """One sidecar of a mesh on one machine. Law: it has an Envoy from `start` to `stop`, whatever becomes of that Envoy.
 
-What Envoy does not take is taken back: the configuration before is in force again.
+What Envoy does not take is taken back: the configuration before is in force again, or, where Envoy does not answer to
+that either, it is with the next change.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 from mesh.local.config import Config
 from mesh.local.delivery import Delivery, NotTakenError
-from mesh.local.failure import MeshError
+from mesh.local.failure import MeshError, PassingError
 from mesh.local.files import CERTIFICATE, File
 from mesh.local.process import Envoy
 from mesh.local.workloads import Workload
@@ -48,6 +49,7 @@ class Sidecar:
         self._tell = tell
         self._envoy: Envoy | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._astray = False  # whether another configuration than ours may be in force
 
     async def start(self, certificate: File) -> None:
         """Return once an Envoy does what the configuration says. Raises MeshError, OSError."""
@@ -63,18 +65,17 @@ class Sidecar:
         self.delivery.put(CERTIFICATE, certificate)
 
     async def apply(self, config: Config) -> None:
-        """Let the Envoy do something else from now on. Raises NotTakenError, OSError; what it did is then in force."""
-        if self.config == config:
+        """Let the Envoy do something else from now on. Raises NotTakenError, OSError; it is then taken back."""
+        if self.config == config and not self._astray:
             return
         try:
-            await self.delivery.change(self.config, config)
+            await self.delivery.change(self.config, config, _mark() if self._astray else None)
         except (NotTakenError, OSError) as error:
-            with contextlib.suppress(NotTakenError, OSError):
-                await self.delivery.restore(self.config, f"{time.monotonic_ns():x}")
+            await self._take_back()
             if isinstance(error, OSError):
                 raise
-            raise NotTakenError(f"{self.workload.name}: {error}") from None
-        self.config = config
+            raise type(error)(f"{self.workload.name}: {error}") from None
+        self.config, self._astray = config, False
 
     async def leave(self) -> None:
         """End the Envoy once no more calls go by it, or after a while."""
@@ -90,21 +91,28 @@ class Sidecar:
         """End the Envoy for good, and take its files away."""
         if self._keeper is not None:
             self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await asyncio.gather(self._keeper, return_exceptions=True)
         if self._envoy is not None:
             await self._envoy.stop()
         shutil.rmtree(self.delivery.folder, ignore_errors=True)
         self.delivery.log.unlink(missing_ok=True)
 
+    async def _take_back(self) -> None:
+        try:
+            await self.delivery.restore(self.config, _mark())
+            self._astray = False
+        except (NotTakenError, OSError) as error:
+            self._astray = True
+            self._tell(f"{self.workload.name}: what was before may not be in force: {error}")
+
     async def _until_up(self, envoy: Envoy) -> None:
-        up, ended = asyncio.create_task(self.delivery.taken(self.config)), asyncio.create_task(envoy.ended())
+        up, ended = asyncio.create_task(self.delivery.taken()), asyncio.create_task(envoy.ended())
         try:
             await asyncio.wait((up, ended), timeout=_UP, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                raise MeshError(f"the Envoy beside {self.workload.name} {ended.result()}")
+                raise PassingError(f"the Envoy beside {self.workload.name} {ended.result()}")
             if not up.done():
-                raise MeshError(f"the Envoy beside {self.workload.name} was not up within {_UP:g} s")
+                raise PassingError(f"the Envoy beside {self.workload.name} was not up within {_UP:g} s")
             if (error := up.exception()) is not None:
                 raise MeshError(f"{self.workload.name}: {error}") from None
         finally:
@@ -135,3 +143,7 @@ class Sidecar:
             except OSError as error:
                 self._tell(f"the Envoy beside {self.workload.name} cannot be started: {error}\n  it is tried again")
                 pause = _LONGEST
+
+
+def _mark() -> str:
+    return f"{time.monotonic_ns():x}"

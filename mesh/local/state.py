@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from mesh.local.bootstrap import ADMIN_PORT, OUTBOUND_PORT
+from mesh.local.addresses import ADMIN_PORT, OUTBOUND_PORT
 from mesh.local.failure import MeshError
 from mesh.local.files import put
 from mesh.local.place import bootstrap_of, place_of, runs

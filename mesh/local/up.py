@@ -26,7 +26,7 @@ from mesh.istio.mesh_config import MeshConfig
 from mesh.istio.world import World
 from mesh.local.addresses import Addresses, is_free
 from mesh.local.authority import Authority, is_due
-from mesh.local.failure import MeshError
+from mesh.local.failure import MeshError, PassingError
 from mesh.local.fleet import Fleet, Means
 from mesh.local.follow import changes, look, resources
 from mesh.local.keys import Keys, Pace, filled, sources
@@ -34,6 +34,7 @@ from mesh.local.plan import Address, Gateway, Plan, plan
 from mesh.local.proxyless import Caller, refresh
 from mesh.local.workloads import Key, Places, as_written
 
+_AGAIN: Final = 5.0  # seconds until what could not be done, but may be later, is tried again
 _LOOK: Final = 1.0  # seconds between looks at the clock, which jumps when a machine has slept
 
 
@@ -113,15 +114,18 @@ class LocalMesh:
         self._watcher = watcher
         self._addresses = Addresses(random.random, is_free)
         self._seen = look(options.folder)
+        self._world: World | None = None  # what is in force
         self._changing = asyncio.Lock()
 
-    async def carry_out(self) -> None:
-        """Do what the folder says. Raises RefusedError, MeshError, and then all is as before."""
+    async def carry_out(self, *, anew: bool = False) -> None:
+        """Do what the folder says, or `anew` what is in force. Raises RefusedError, MeshError: all is as before."""
         async with self._changing:
             try:
-                await self._carry_out()
+                # In a thread: what hundreds of workloads shall do takes seconds to work out.
+                world = self._world if anew and self._world else await asyncio.to_thread(_read, self._options)
+                await self._carry_out(world)
             except OSError as error:
-                raise MeshError(_words(error)) from None
+                raise PassingError(_words(error)) from None
 
     async def keep(self) -> None:
         """Keep up with the folder, with issuers' keys and with the time, for ever. Raises MeshError: it cannot."""
@@ -139,10 +143,10 @@ class LocalMesh:
             await self._change("the folder")
 
     async def keep_keys(self) -> None:
-        """Do the same whenever an issuer has other keys."""
+        """Do what is in force anew, whatever the folder says by now, whenever an issuer has other keys."""
         while True:
             if await self._keys.refresh():
-                await self._change("an issuer's keys")
+                await self._change("an issuer's keys", anew=True)
 
     async def keep_certificates(self) -> None:
         """Give every workload a new certificate when half of the old one's time is over. Raises MeshError."""
@@ -161,31 +165,45 @@ class LocalMesh:
         except OSError as error:
             raise MeshError(f"certificates cannot be renewed: {_words(error)}") from None
 
-    async def _change(self, what: str) -> None:
-        began = time.monotonic()
-        try:
-            await self.carry_out()
-        except RefusedError as refused:
-            lines = "\n  ".join(refused.mistakes)
-            self._watcher.tell(f"{what} cannot be used, and what was before stays:\n  {lines}")
-        except MeshError as error:
-            self._watcher.tell(f"{what} cannot be used, and what was before stays: {error}")
-        else:
-            self._watcher.tell(f"{what}: in force after {time.monotonic() - began:.2f} s")
+    async def _change(self, what: str, *, anew: bool = False) -> None:
+        """Carry out, and tell how that went; try again while it fails for a reason that may pass."""
+        told = ""
+        while True:
+            began = time.monotonic()
+            try:
+                await self.carry_out(anew=anew)
+            except (RefusedError, MeshError) as error:
+                why, passing = _why(error), isinstance(error, PassingError)
+            else:
+                self._watcher.tell(f"{what}: in force after {time.monotonic() - began:.2f} s")
+                return
+            if why != told:
+                again = "\n  it is tried again" if passing else ""
+                self._watcher.tell(f"{what} cannot be used, and what was before stays:{why}{again}")
+            if not passing:
+                return
+            told = why
+            await asyncio.sleep(_AGAIN)
 
-    async def _carry_out(self) -> None:
-        # In a thread: what hundreds of workloads shall do takes seconds to work out.
+    async def _carry_out(self, world: World) -> None:
         options = self._options
-        world = await asyncio.to_thread(_read, options)
         await self._keys.have(sources(world))
         places = Places(self._addresses.of, options.process)
         planned = await asyncio.to_thread(plan, filled(world, self._keys.current), places, options.gateway)
         self._watcher.planned(planned)
         await self._fleet.carry_out(planned)
-        if self._caller is not None and planned.proxyless is not None:
-            self._caller.tell(planned.proxyless)
+        self._world = world
         self._addresses.keep({workload.proxy.ip for workload in planned.workloads.values()})
-        self._watcher.in_force(planned)
+        try:
+            if self._caller is not None and planned.proxyless is not None:
+                self._caller.tell(planned.proxyless)
+            self._watcher.in_force(planned)
+        except OSError as error:  # of the files by which others learn of it
+            self._watcher.tell(f"it is in force, but not everyone can be told: {_words(error)}")
+
+
+def _why(error: RefusedError | MeshError) -> str:
+    return "".join(f"\n  {line}" for line in error.mistakes) if isinstance(error, RefusedError) else f" {error}"
 
 
 def _words(error: OSError) -> str:

@@ -7,18 +7,16 @@ entry without a service account has no identity in the mesh and gets no sidecar.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
 
 from mesh.envoy.copies import targets
-from mesh.envoy.proto import refusal
-from mesh.istio.document import RefusedError
 from mesh.istio.message import Message
 from mesh.istio.proxies import Proxy
 from mesh.istio.resource import Resource
 from mesh.istio.workload_entry import WorkloadEntry
 from mesh.istio.world import World, proxy_of
+from mesh.local.refusals import refuse
 
 Key = tuple[str, str]
 """Namespace and name of a WorkloadEntry."""
@@ -64,9 +62,7 @@ class Places:
 
 def placed(world: World, places: Places) -> tuple[World, tuple[Workload, ...]]:
     """The world in which every workload is where its sidecar is, and the workloads. Raises RefusedError."""
-    mistakes = [*_mistakes(world)]
-    if mistakes:
-        raise RefusedError([line for mistake in mistakes for line in mistake.mistakes])
+    refuse(world)
     moved = World(world.mesh, tuple(_moved(resource, places.sidecar) for resource in world.resources))
     keys = {(entry.namespace, entry.name): entry.spec.address for entry in world.workload_entries}
     processes = {key: places.process(key, written) for key, written in keys.items()}
@@ -85,24 +81,3 @@ def _moved(resource: Resource[Message], address_of: Callable[[Identity], str]) -
         return resource
     address = address_of((resource.namespace, resource.name, resource.spec.service_account))
     return replace(resource, spec=resource.spec.model_copy(update={"address": address}))
-
-
-def _mistakes(world: World) -> Iterator[RefusedError]:
-    """What a cluster can do and one machine cannot."""
-    for entry in world.workload_entries:
-        if entry.spec.service_account and not _is_ipv4(entry.spec.address):
-            what = f"not implemented: {entry.spec.address}; on one machine a process has an IPv4 address"
-            yield refusal(entry, ("address",), what)
-    for service in world.service_entries:
-        for index, endpoint in enumerate(service.spec.endpoints):
-            if endpoint.service_account:
-                what = "not implemented: on one machine a process with an identity is a WorkloadEntry"
-                yield refusal(service, ("endpoints", index, "serviceAccount"), what)
-
-
-def _is_ipv4(address: str) -> bool:
-    try:
-        IPv4Address(address)
-    except ValueError:
-        return False
-    return True

@@ -49,6 +49,8 @@ def beside(context: AbstractAsyncContextManager[T]) -> Iterator[Lived[T]]:
         except asyncio.CancelledError:
             pass
         except BaseException as error:  # noqa: BLE001 - it is raised in the other thread
+            if not begun.done():  # there is no event loop to be had
+                begun.set_exception(error)
             (failures.append if entered.done() else entered.set_exception)(error)
 
     thread = threading.Thread(target=live, name="mesh")

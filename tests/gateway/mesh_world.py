@@ -68,6 +68,7 @@ class World:
     issuer: Issuer
     channel: grpc.aio.Channel
     folder: Path
+    address: str
 
     def resource(self, name: str) -> str:
         """A file of resources as it was rendered."""
@@ -112,4 +113,4 @@ async def behind_a_mesh(scratch: Path, **model: Any) -> AsyncIterator[World]:
             serving(load(scratch / "headrace.yaml", {})) as addresses,
             grpc.aio.insecure_channel(addresses.grpc, options=CLIENT) as channel,
         ):
-            yield World(mesh, issuer, channel, scratch)
+            yield World(mesh, issuer, channel, scratch, addresses.grpc)

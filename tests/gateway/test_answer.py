@@ -67,6 +67,10 @@ def test_an_open_breaker_is_overload() -> None:
     [
         (Code.PERMISSION_DENIED, "RBAC: access denied", Reason.INTERNAL),
         (Code.PERMISSION_DENIED, "RBAC: access denied to the reading room", None),  # a worker's own words
+        (Code.UNAUTHENTICATED, "Jwks doesn't have key to match kid or alg from Jwt", Reason.INTERNAL),
+        (Code.UNAUTHENTICATED, "Jwt is expired", Reason.INTERNAL),
+        (Code.UNAUTHENTICATED, "Audiences in Jwt are not allowed", Reason.INTERNAL),
+        (Code.UNAUTHENTICATED, "Jwtish words of a worker", None),
         (Code.UNIMPLEMENTED, "", Reason.INTERNAL),
         (Code.UNIMPLEMENTED, None, Reason.INTERNAL),
         (Code.UNIMPLEMENTED, "Method not found!", None),

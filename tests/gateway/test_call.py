@@ -88,6 +88,22 @@ def test_the_sequence_that_a_request_is_part_of(choice: dict[str, object], seque
     assert read_call(INFER, _in_sequence(**choice)).sequence == sequence
 
 
+@pytest.mark.parametrize(("end", "sequence_end"), [(True, True), (False, False), (None, False)])
+def test_whether_a_sequence_ends(end: bool | None, sequence_end: bool) -> None:
+    request = pb.ModelInferRequest.FromString(_in_sequence(int64_param=42))
+    if end is not None:
+        request.parameters["sequence_end"].bool_param = end
+    assert read_call(INFER, request.SerializeToString()).sequence_end is sequence_end
+    del request.parameters["sequence_id"]
+    assert not read_call(INFER, request.SerializeToString()).sequence_end  # of what?
+
+
+def test_a_field_that_no_worker_knows_names_no_sequence() -> None:
+    """The one that a worker reads is before it."""
+    entry = bytes_field(4, string_field(1, "sequence_id") + bytes_field(2, b"\x10\x07" + b"\x48\x09"))
+    assert read_call(INFER, string_field(1, "digits") + entry).sequence == "7"
+
+
 def test_a_sequence_is_one_of_the_requests_own_parameters() -> None:
     assert read_call(INFER, GOOD).sequence == ""
     request = pb.ModelInferRequest(model_name="digits", id="sequence_id")

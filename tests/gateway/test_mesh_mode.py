@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -16,7 +17,7 @@ from grpc_health.v1 import health_pb2
 from tests.envoy import needs_envoy
 from tests.gateway.mesh_world import World, behind_a_mesh, infer_request
 from tests.gateway.test_service import refused
-from tests.gateway.world import SERVICE
+from tests.gateway.world import CLIENT, SERVICE
 
 Code = grpc.StatusCode
 pytestmark = [needs_envoy, pytest.mark.asyncio(loop_scope="module")]
@@ -150,6 +151,24 @@ async def test_what_is_over_the_breaker_is_overload_with_a_time_to_come_back(
             assert (told.status, told.reason, told.retry_after) == (Code.RESOURCE_EXHAUSTED, "OVERLOADED", 0.1)
         await asyncio.gather(*first, *([] if over else [more]))
     assert len(world.requests("1")) == (2 if over else 3)  # nothing was tried again
+
+
+async def test_a_breaker_as_wide_as_its_default_opens(tmp_path: Path) -> None:
+    """One connection would carry as many calls as it allows, and let the others wait in the gateway."""
+    async with behind_a_mesh(tmp_path) as world:
+        for worker in world.mesh.workers.values():
+            worker.answers(after=30.0)
+        async with grpc.aio.insecure_channel(world.address, options=CLIENT) as channel:
+            callers = (world, replace(world, channel=channel))  # a gateway takes 1000 calls of each connection
+            calls = [asyncio.create_task(caller.infer()) for caller in callers for _ in range(600)]
+            try:
+                await until(lambda: any(call.done() for call in calls))
+                first = await refused(next(call for call in calls if call.done()))
+            finally:
+                for call in calls:
+                    call.cancel()
+                await asyncio.gather(*calls, return_exceptions=True)
+    assert (first.status, first.reason) == (Code.RESOURCE_EXHAUSTED, "OVERLOADED")
 
 
 # ---- state ----

@@ -33,6 +33,9 @@ def loaded(folder: Path, **model: Any) -> Settings:
         ({"ejection": {}}, "models.0.ejection"),
         ({"ejection": {"errors": 3}}, "models.0.ejection"),
         ({"shadow": {"version": "2"}}, "models.0.shadow"),
+        ({"host": "digits.models:8001"}, "models.0.host"),
+        ({"host": "digits.models.svc:8001"}, "models.0.host"),
+        ({"host": "digits:8001"}, "models.0.host"),
     ],
 )
 def test_what_grpc_cannot_do_is_a_mistake(tmp_path: Path, model: dict[str, Any], place: str) -> None:

@@ -6,18 +6,29 @@ import grpc
 import pytest
 
 from gateway.choose import Route
-from gateway.sidecar import Sidecar
-from tests.gateway.test_by_host import CATALOG, ONE, model, route
+from gateway.sidecar import Sidecar, connections
+from mesh.catalog import Breaker
+from tests.gateway.test_by_host import CATALOG, ONE, TWO, model, route
 from tests.gateway.world import INFER, Worker, running
 
 
-async def test_calls_go_to_the_sidecar_by_a_channel_for_each_host() -> None:
+def test_a_host_has_as_many_connections_as_its_breakers_allow_calls() -> None:
+    """An Envoy takes 1024 calls of each."""
+    one, two = (model("digits", f"{host}:8001", v1=ONE, v2=TWO) for host in ("digits.svc", "wide.svc"))
+    wide = two.model_copy(update={"breaker": Breaker(requests=2**31 - 1), "name": "wide"})
+    beside = one.model_copy(update={"breaker": Breaker(requests=200), "name": "beside"})
+    small = model("small", "small.svc:8001", v1=ONE).model_copy(update={"breaker": Breaker(requests=1)})
+    catalog = {each.name: each for each in (one, beside, wide, small)}
+    assert connections(catalog) == {"digits.svc:8001": 4, "wide.svc:8001": 16, "small.svc:8001": 1}
+
+
+async def test_calls_go_to_the_sidecar_by_channels_for_each_host() -> None:
     async with running(Worker()) as sidecar:
         upstream = Sidecar(CATALOG, sidecar.address)
         try:
-            first, second = (upstream.channel_of(route("a", version)) for version in ("1", "2"))
-            assert first is second
-            assert upstream.channel_of(route("digits")) is not first
+            hosts = {name: {upstream.channel_of(route(name)) for _ in range(20)} for name in ("a", "digits")}
+            assert {name: len(channels) for name, channels in hosts.items()} == {"a": 6, "digits": 3}
+            assert not hosts["a"] & hosts["digits"]
             for model in ("a", "digits"):
                 await upstream.channel_of(route(model)).unary_unary(INFER)(b"", timeout=10)
         finally:

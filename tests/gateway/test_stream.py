@@ -139,9 +139,10 @@ async def test_a_stream_of_nothing_but_refused_messages_ends(world: World) -> No
     assert len([answer for answer in got if answer.error_message]) == 150
 
 
-def in_sequence(sequence: int, id: str) -> bytes:
+def in_sequence(sequence: int, id: str, *, end: bool = False) -> bytes:
     request = pb.ModelInferRequest(model_name="digits", id=id)
     request.parameters["sequence_id"].int64_param = sequence
+    request.parameters["sequence_end"].bool_param = end
     return request.SerializeToString()
 
 
@@ -162,3 +163,14 @@ async def test_a_stream_of_too_many_sequences_is_told_so(tmp_path: Path, monkeyp
     (refused_one,) = [answer for answer in got if answer.error_message]
     assert refused_one.infer_response.id == "c"
     assert refused_one.error_message.startswith("OVERLOADED: one stream carries at most 2")
+
+
+async def test_sequences_that_have_ended_make_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.stream._LANES", 2)
+    async with worlds.world(tmp_path, lambda config: config["models"][0].update(sequence=True)) as world:
+        sent = [in_sequence(number, str(number), end=True) for number in range(1, 21)]
+        sent += [in_sequence(20, "again"), in_sequence(21, "last"), in_sequence(22, "over")]
+        got = await exchanged(world, *sent)
+    answered = {answer.infer_response.id for answer in got if not answer.error_message}
+    assert answered == {*map(str, range(1, 21)), "again", "last"}  # the first is in the middle of things again
+    assert [answer.infer_response.id for answer in got if answer.error_message] == ["over"]

@@ -23,11 +23,10 @@ from mesh.istio.document import read_documents
 from mesh.istio.mesh_config import MeshConfig
 from mesh.istio.resource import read_resources
 from mesh.istio.world import World
-from mesh.local.addresses import Addresses, is_free
+from mesh.local.addresses import ADMIN_PORT, Addresses, is_free
 from mesh.local.admin import Admin
 from mesh.local.authority import Authority
 from mesh.local.binary import find
-from mesh.local.bootstrap import ADMIN_PORT
 from mesh.local.fleet import Fleet, Means
 from mesh.local.plan import Gateway, Plan, plan
 from mesh.local.state import Beside

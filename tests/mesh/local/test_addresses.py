@@ -5,8 +5,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from mesh.local.addresses import Addresses, is_free
-from mesh.local.bootstrap import ADMIN_PORT
+from mesh.local.addresses import ADMIN_PORT, Addresses, is_free
 
 PART = IPv4Network("127.64.0.0/10")
 

@@ -113,6 +113,7 @@ def test_every_certificate_has_a_key_of_its_own() -> None:
         (timedelta(minutes=30), True),
         (timedelta(days=3), True),  # the machine has slept
         (timedelta(minutes=-1), False),
+        (timedelta(minutes=-2), True),
         (timedelta(hours=-5), True),  # the clock was wrong before
     ],
 )

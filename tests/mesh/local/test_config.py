@@ -14,7 +14,7 @@ from mesh.envoy.inbound import workload_listeners
 from mesh.envoy.proto import Json
 from mesh.istio.load import load_case
 from mesh.istio.world import World
-from mesh.local.config import Config, config
+from mesh.local.config import Config, config, reconnected
 from mesh.local.plan import Plan
 from mesh.local.workloads import Places, Workload, placed
 from tests.envoy import needs_envoy
@@ -165,3 +165,17 @@ def test_a_name_server_that_is_silent_does_not_hold_a_change_up() -> None:
     assert cluster["type"] == "STRICT_DNS"
     resolver = cluster["typed_dns_resolver_config"]["typed_config"]
     assert resolver["query_timeout_seconds"] * resolver["query_tries"] < 5
+
+
+def test_callers_connect_anew_to_those_addresses_alone() -> None:
+    plan = planned(ALL)
+    one, canary = (plan.workloads["models", name].proxy.ip for name in ("one", "canary"))
+    before = plan.configs[GATEWAY]
+    after = reconnected(before, {canary: 1})
+    changed = {str(new["name"]) for old, new in zip(before.clusters, after.clusters, strict=True) if old != new}
+    named = "outbound|8001|{}|digits.models.svc.cluster.local"
+    assert changed == {named.format("v2"), named.format("")}
+    assert reconnected(before, {}) == before
+    assert reconnected(after, {canary: 1}) == after
+    assert reconnected(after, {canary: 2}) != after
+    assert len({str(reconnected(before, {one: 1}).clusters), str(after.clusters), str(before.clusters)}) == 3

@@ -14,6 +14,7 @@ from mesh.envoy.proto import Json
 from mesh.local import delivery
 from mesh.local.config import Config
 from mesh.local.delivery import Delivery, NotTakenError
+from mesh.local.failure import PassingError
 from mesh.local.files import CLUSTERS, LISTENERS, ROUTES, File, files
 from mesh.local.sidecar import Sidecar
 from tests.envoy import needs_envoy
@@ -25,10 +26,16 @@ KEY = ("infer", "gateway")
 
 
 @pytest.fixture
-async def sidecar(tmp_path: Path) -> AsyncIterator[Sidecar]:
+def told() -> list[str]:
+    """What is told of the sidecar."""
+    return []
+
+
+@pytest.fixture
+async def sidecar(tmp_path: Path, told: list[str]) -> AsyncIterator[Sidecar]:
     """The gateway's, with an Envoy."""
     plan = planned(ALL, places=free_places())
-    async with fleet(tmp_path) as sidecars:
+    async with fleet(tmp_path, told) as sidecars:
         await sidecars.carry_out(only(plan, KEY))
         yield sidecars._sidecars[plan.workloads[KEY].proxy.ip]
 
@@ -150,10 +157,45 @@ async def test_an_envoy_that_takes_nothing_is_not_waited_for_for_ever(
     assert "more" in str((await in_force(sidecar.workload.proxy.ip))["routes outbound"])
 
 
-async def test_a_change_goes_in_even_if_its_envoy_is_killed_on_the_way(sidecar: Sidecar) -> None:
+async def test_what_could_not_be_taken_back_is_with_the_next_change(
+    sidecar: Sidecar, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_TAKEN", 0.1)
+    address, config = sidecar.workload.proxy.ip, sidecar.config
+    before = await in_force(address)
+    (envoy,) = envoys_at(address)
+    put = Delivery.put
+
+    def hung_by_then(self: Delivery, name: str, file: File) -> None:
+        put(self, name, file)
+        envoy.send_signal(signal.SIGSTOP)
+
+    monkeypatch.setattr(Delivery, "put", hung_by_then)
+    try:
+        with pytest.raises(PassingError):
+            await sidecar.apply(cluster(config, name="new", alt_stat_name="new;"))
+    finally:
+        envoy.send_signal(signal.SIGCONT)
+    monkeypatch.undo()
+    assert told == ["gateway.infer: what was before may not be in force: Envoy has not taken it within 0.1 s"]
+    async with asyncio.timeout(20):
+        while "new" not in await in_force(address):
+            await asyncio.sleep(0.01)
+    await sidecar.apply(config)
+    assert await in_force(address) == before
+    told_by_envoy = await page(address, "stats", filter="cds.version_text")
+    await sidecar.apply(config)  # which is what is in force
+    assert await page(address, "stats", filter="cds.version_text") == told_by_envoy
+
+
+async def test_a_change_goes_in_even_if_its_envoy_is_killed_on_the_way(sidecar: Sidecar, told: list[str]) -> None:
     (envoy,) = envoys_at(sidecar.workload.proxy.ip)
     envoy.send_signal(signal.SIGSTOP)
+    up = asyncio.create_task(sidecar.delivery.taken())
     change = asyncio.create_task(sidecar.apply(routed(sidecar.config, host())))
     psutil.Process(envoy.pid).kill()
     await change
     assert "more" in str((await in_force(sidecar.workload.proxy.ip))["routes outbound"])
+    async with asyncio.timeout(20):
+        await up  # whoever waited for what was there before would wait for ever
+    assert told == ["the Envoy beside gateway.infer was killed by signal 9\n  another is started"]

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from mesh.envoy.proto import Json
 from mesh.local.config import Config
 from mesh.local.failure import MeshError
+from mesh.local.fleet import Fleet
 from mesh.local.plan import Plan
 from mesh.local.workloads import Key
 from tests.envoy import needs_envoy
@@ -103,3 +105,24 @@ async def test_whoever_is_leaving_ends_with_the_others(tmp_path: Path, monkeypat
 
 async def never_still(_: object) -> bool:
     return True
+
+
+async def test_if_callers_cannot_connect_anew_it_is_told_and_all_else_is_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, places = list[str](), free_places()
+    first = only(planned(ALL, places=places), GATEWAY, ONE)
+    second = only(planned(ALL.replace("sa/gateway", "sa/other"), places=places), GATEWAY, ONE)
+    times, apply = count(1), Fleet._apply
+
+    async def failing(self: Fleet, configs: Mapping[str, Config]) -> None:
+        if next(times) == 2:
+            raise MeshError("no answer")
+        await apply(self, configs)
+
+    async with fleet(tmp_path, told) as sidecars:
+        await sidecars.carry_out(first)
+        monkeypatch.setattr(Fleet, "_apply", failing)
+        await sidecars.carry_out(second)
+        assert told == ["callers may go on for a while under the policies that were before: no answer"]
+        assert "sa/other" in str(await in_force(second.workloads[ONE].proxy.ip))

@@ -56,14 +56,16 @@ def test_what_is_to_be_fetched() -> None:
             '{issuer: "https://b.example"}',
             '{issuer: "https://c.example/"}',
             "{issuer: d, jwks: '{\"keys\": []}'}",
-            '{issuer: e, jwksUri: "https://a.example/keys"}',
+            '{issuer: e, jwksUri: "https://a.example/keys", timeout: 7s}',
+            '{issuer: f, jwksUri: "https://f.example/keys", timeout: 250ms}',
         )
     )
     discovery = ".well-known/openid-configuration"
     assert found == {
-        "https://a.example/keys",
-        f"https://b.example/{discovery}",
-        f"https://c.example/{discovery}",
+        "https://a.example/keys": 7.0,
+        f"https://b.example/{discovery}": 5.0,
+        f"https://c.example/{discovery}": 5.0,
+        "https://f.example/keys": 0.25,
     }
 
 
@@ -88,11 +90,11 @@ async def test_keys_are_had_from_where_they_are_or_from_the_issuer(path: str, se
     server.serve(issuer)
     source = server.address + path
     async with keys(told) as found:
-        await found.have(frozenset({source}))
+        await found.have({source: 5.0})
         assert good(issuer.token(), found.current[source])
-        await found.have(frozenset({source}))
+        await found.have({source: 5.0})
         assert server.asked.count("/jwks") == 1  # once is enough
-        await found.have(frozenset())
+        await found.have({})
         assert not found.current
     assert not told
 
@@ -101,7 +103,7 @@ async def test_while_an_issuer_is_away_no_token_of_it_is_good_and_then_it_is(ser
     issuer, told = Issuer(), list[str]()
     source = f"{server.address}/jwks"
     async with keys(told, SELDOM) as found:
-        await found.have(frozenset({source}))
+        await found.have({source: 5.0})
         assert not good(issuer.token(), found.current[source])
         assert not await found.refresh()
         assert [words.startswith(f"the keys at {source} cannot be had (") for words in told] == [True]  # once
@@ -118,7 +120,7 @@ async def test_another_key_is_found_and_kept_while_the_issuer_is_away(server: Se
     server.serve(old)
     source = f"{server.address}/jwks"
     async with keys(told) as found:
-        await found.have(frozenset({source}))
+        await found.have({source: 5.0})
         assert not await found.refresh()
         server.serve(new)
         assert await found.refresh()
@@ -132,7 +134,7 @@ async def test_another_key_is_found_and_kept_while_the_issuer_is_away(server: Se
 async def test_who_comes_back_and_fails_again_is_told_again(server: Server) -> None:
     told, source = list[str](), f"{server.address}/jwks"
     async with keys(told) as found:
-        for wanted in (frozenset({source}), frozenset[str](), frozenset({source})):
+        for wanted in ({source: 5.0}, dict[str, float](), {source: 5.0}):
             await found.have(wanted)
     assert len(told) == 2
 
@@ -150,7 +152,7 @@ async def test_what_are_no_keys_changes_nothing(document: bytes, server: Server)
     server.serve(issuer)
     source = f"{server.address}/jwks"
     async with keys(told) as found:
-        await found.have(frozenset({source}))
+        await found.have({source: 5.0})
         server.documents["/jwks"] = document
         assert not await found.refresh()
         assert good(issuer.token(), found.current[source])
@@ -173,6 +175,6 @@ async def test_one_that_fails_does_not_keep_the_others_away(server: Server) -> N
     server.serve(issuer)
     wanted: dict[str, Any] = {name: f"{server.address}/{name}" for name in ("jwks", "nowhere")}
     async with keys(told) as found:
-        await found.have(frozenset(wanted.values()))
+        await found.have(dict.fromkeys(wanted.values(), 5.0))
         assert good(issuer.token(), found.current[wanted["jwks"]])
     assert len(told) == 1

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.istio.document import RefusedError
-from mesh.local.bootstrap import OUTBOUND_PORT
+from mesh.local.addresses import OUTBOUND_PORT
 from mesh.local.failure import MeshError
 from mesh.local.plan import Gateway, Plan
 from tests.mesh.local.scene import ALL, CALLER, COPIES, DIGITS, FOR_GRPC, SERVICE, planned

@@ -76,7 +76,7 @@ async def test_an_envoy_that_is_killed_is_told_and_another_does_the_same(tmp_pat
         await until(lambda: [one for one in envoys_at(address) if one.pid != envoy.pid])
         sidecar = sidecars._sidecars[address]
         async with asyncio.timeout(20):
-            await sidecar.delivery.taken(sidecar.config)
+            await sidecar.delivery.taken()
         assert await in_force(address) == before
     (words,) = told
     assert words.startswith("the Envoy beside one.models was killed by signal 9")
@@ -137,6 +137,8 @@ async def test_while_envoys_do_not_stay_another_is_started_ever_more_seldom(
         await sleep(0)
 
     async with made(tmp_path, program(tmp_path, "exit 1"), told) as sidecar:
+        sidecar.delivery.folder.mkdir()
+        sidecar.delivery.lay_out(sidecar.config)
         monkeypatch.setattr("mesh.local.sidecar.asyncio.sleep", noted)
         keeper = asyncio.create_task(sidecar._keep(await sidecar._run()))
         async with asyncio.timeout(20):

@@ -19,10 +19,11 @@ from mesh.istio.document import RefusedError
 from mesh.istio.mesh_config import MeshConfig
 from mesh.local import config as compiling
 from mesh.local import fleet, process, sidecar
+from mesh.local import up as module
 from mesh.local.config import Config
-from mesh.local.failure import MeshError
+from mesh.local.failure import MeshError, PassingError
 from mesh.local.keys import Pace
-from mesh.local.plan import Gateway
+from mesh.local.plan import Gateway, Plan
 from mesh.local.up import Options, Watcher
 from mesh.local.up import running as up
 from mesh.testing import Mesh, mesh, running
@@ -159,7 +160,7 @@ def test_a_policy_holds_from_the_next_call_on(as_before: Mesh) -> None:
 
 
 def test_if_callers_did_not_connect_anew_it_would_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet, "reconnected", lambda config, _mark: config)
+    monkeypatch.setattr(fleet, "reconnected", lambda config, _marks: config)
     with running(laid_out(tmp_path / "istio")) as made:
         assert not denied_from_now_on(made)
 
@@ -345,6 +346,53 @@ def test_certificates_are_renewed_in_time_also_when_the_clock_jumps(tmp_path: Pa
             keeping.result(20)
 
 
+# ---- what may pass ----
+
+
+def test_what_could_not_be_done_but_may_be_later_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_AGAIN", 0.05)
+    here = folder(tmp_path / "istio", all=joined(SERVICE, CALLER, copy("one", "v1", 8101)))
+    (tmp_path / "place").mkdir()
+    told: list[str] = []
+    plans: list[Any] = []
+    carry_out = fleet.Fleet.carry_out
+    failures = [PassingError("a is late"), PassingError("a is late"), PassingError("b is late"), MeshError("no")]
+
+    async def failing(self: fleet.Fleet, planned: Plan) -> None:
+        if plans and failures:
+            raise failures.pop(0)
+        await carry_out(self, planned)
+
+    monkeypatch.setattr(fleet.Fleet, "carry_out", failing)
+    options = Options(here, mesh.find(None), MeshConfig(), Gateway(), timedelta(hours=1))
+    with beside(up(options, tmp_path / "place", Watcher(lambda _: None, plans.append, told.append))) as lived:
+        keeping = asyncio.run_coroutine_threadsafe(lived.value.keep(), lived.loop)
+        folder(here, more=STRICT)
+        eventually(lambda: not failures, "that it has been tried four times")
+        cannot = "the folder cannot be used, and what was before stays:"
+        late = [f"{cannot} {which} is late\n  it is tried again" for which in "ab"]
+        eventually(lambda: told == [*late, f"{cannot} no"], "that it is told, each once")
+        assert len(plans) == 1
+        folder(here, more=STRICT + "# again\n")
+        eventually(lambda: len(plans) == 2, "that another change is in force")
+        assert told[3].startswith("the folder: in force after ")
+        keeping.cancel()
+
+
+def test_what_cannot_be_told_to_others_is_in_force_none_the_less(tmp_path: Path) -> None:
+    def full(_: Plan) -> None:
+        raise OSError(28, "No space left on device", "state.json")
+
+    here = folder(tmp_path / "istio", all=joined(SERVICE, CALLER, copy("one", "v1", 8101)))
+    (tmp_path / "place").mkdir()
+    told: list[str] = []
+    options = Options(here, mesh.find(None), MeshConfig(), Gateway(), timedelta(hours=1))
+    with beside(up(options, tmp_path / "place", Watcher(lambda _: None, full, told.append))):
+        assert told == ["it is in force, but not everyone can be told: state.json: No space left on device"]
+
+
 # ---- keys ----
 
 TOKENS = """
@@ -388,3 +436,23 @@ def test_tokens_are_refused_until_their_issuer_is_up_and_another_key_is_found(
             eventually(lambda: status(by_uri) is OK, "that the new key is there")
             eventually(lambda: status(old) is grpc.StatusCode.UNAUTHENTICATED, "that the old key is gone")
         assert len(made.told) >= 2  # each issuer was away
+
+
+def test_another_key_is_found_while_the_folder_cannot_be_used(tmp_path: Path) -> None:
+    with serving() as server:
+        issuer = Issuer("https://uri.example/")
+        rule = f'{{issuer: "{issuer.name}", jwksUri: "{server.address}/uri"}}'
+        server.documents["/uri"] = issuer.jwks()
+        here = folder(tmp_path / "istio", all=joined(SERVICE, ROUTES, CALLER, *COPIES, TOKENS.replace("RULE", rule)))
+        (tmp_path / "place").mkdir()
+        told: list[str] = []
+        pace = Pace(refresh=0.02, retry=0.02)
+        options = Options(here, mesh.find(None), MeshConfig(), Gateway(), timedelta(hours=1), pace=pace)
+        with beside(up(options, tmp_path / "place", Watcher(lambda _: None, lambda _: None, told.append))) as lived:
+            keeping = asyncio.run_coroutine_threadsafe(lived.value.keep(), lived.loop)
+            folder(here, more="spec: [")
+            eventually(lambda: [each for each in told if "the folder cannot be used" in each], "that it is told")
+            issuer.rotate("k2")
+            server.documents["/uri"] = issuer.jwks()
+            eventually(lambda: [each for each in told if each.startswith("an issuer's keys: in force")], "the new keys")
+            keeping.cancel()
