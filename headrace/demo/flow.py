@@ -62,34 +62,24 @@ def share(calls: Sequence[Answered], version: str) -> float:
 async def flowing(call: Callable[[], Awaitable[Answer]]) -> AsyncIterator[Flow]:
     """Call without end while inside. Raises CommandError, inside as well, as soon as a call fails."""
     flow, over = Flow(), asyncio.Event()
-    inside = asyncio.current_task()
-    failure: Refused | None = None
 
     async def work() -> None:
-        nonlocal failure
         while not over.is_set():
             began = time.monotonic()
-            try:
-                answer = await call()
-            except Refused as refused:
-                failure = failure or refused
-                over.set()
-                if inside is not None:
-                    inside.cancel()
-                return
+            answer = await call()
             flow.answered.append(Answered(began, time.monotonic() - began, answer.version))
 
-    workers = [asyncio.create_task(work()) for _ in range(AT_ONCE)]
     try:
-        yield flow
-    except asyncio.CancelledError:
-        if failure is None or inside is None:
-            raise
-        inside.uncancel()
-        raise CommandError(f"a call failed that the mesh should have carried: {failure}") from None
-    finally:
-        over.set()
-        await asyncio.gather(*workers, return_exceptions=True)
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(AT_ONCE):
+                workers.create_task(work())
+            yield flow
+            over.set()
+    except BaseExceptionGroup as failed:
+        first = failed.exceptions[0]
+        if isinstance(first, Refused):
+            raise CommandError(f"a call failed that the mesh should have carried: {first}") from None
+        raise first from None
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, within: float) -> float:

@@ -11,7 +11,7 @@ from mesh.envoy.proto import refusal
 from mesh.istio.destination_rule import DestinationRule, RetryBudget, TrafficPolicy
 from mesh.istio.document import RefusedError
 from mesh.istio.load_balancer import LoadBalancerSettings
-from mesh.istio.message import Mistake, Place
+from mesh.istio.message import Mistake
 from mesh.istio.world import World
 
 _RING_LIMIT = 8388608
@@ -25,21 +25,12 @@ def refuse_policies(world: World) -> None:
 
 
 def _in_rule(rule: DestinationRule) -> Iterator[Mistake]:
-    policies: list[tuple[Place, TrafficPolicy | None]] = [(("trafficPolicy",), rule.traffic_policy)]
-    policies += [(("subsets", index, "trafficPolicy"), one.traffic_policy) for index, one in enumerate(rule.subsets)]
-    for place, policy in policies:
-        for where, what in _in_policy(policy) if policy else ():
-            yield (*place, *where), what
-
-
-def _in_policy(policy: TrafficPolicy) -> Iterator[Mistake]:
-    for field, what in _in_budget(policy.retry_budget) if policy.retry_budget else ():
-        yield ("retryBudget", field), what
-    balancers: list[tuple[Place, LoadBalancerSettings | None]] = [((), policy.load_balancer)]
-    balancers += [(("portLevelSettings", i), one.load_balancer) for i, one in enumerate(policy.port_level_settings)]
-    for place, balancer in balancers:
-        for where, what in _in_balancer(balancer) if balancer else ():
+    for place, policy in rule.policies():
+        for where, what in _in_balancer(policy.load_balancer) if policy.load_balancer else ():
             yield (*place, "loadBalancer", *where), what
+        budget = policy.retry_budget if isinstance(policy, TrafficPolicy) else None
+        for field, what in _in_budget(budget) if budget else ():
+            yield (*place, "retryBudget", field), what
 
 
 def _in_budget(budget: RetryBudget) -> Iterator[tuple[str, str]]:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 from mesh.envoy.answers import REDIRECT_CODES
 from mesh.envoy.proto import refusal
-from mesh.istio.destination_rule import DestinationRule, TrafficPolicy
+from mesh.istio.destination_rule import DestinationRule
 from mesh.istio.document import RefusedError
 from mesh.istio.fault import HTTPFaultInjection
 from mesh.istio.http_route import HTTPRoute
-from mesh.istio.load_balancer import ConsistentHashLB, LoadBalancerSettings
-from mesh.istio.message import Mistake, Place
+from mesh.istio.load_balancer import ConsistentHashLB
+from mesh.istio.message import Mistake
 from mesh.istio.world import World
 
 _NO_STATUS = 600
@@ -59,23 +59,10 @@ def _in_fault(fault: HTTPFaultInjection) -> Iterator[Mistake]:
 
 
 def _in_rule(rule: DestinationRule) -> Iterator[Mistake]:
-    yield from _in_policy(("trafficPolicy",), rule.traffic_policy)
-    for index, subset in enumerate(rule.subsets):
-        yield from _in_policy(("subsets", index, "trafficPolicy"), subset.traffic_policy)
-
-
-def _in_policy(place: Place, policy: TrafficPolicy | None) -> Iterator[Mistake]:
-    if policy is None:
-        return
-    yield from _in_balancing((*place, "loadBalancer"), policy.load_balancer)
-    for index, settings in enumerate(policy.port_level_settings):
-        yield from _in_balancing((*place, "portLevelSettings", index, "loadBalancer"), settings.load_balancer)
-
-
-def _in_balancing(place: Place, load_balancer: LoadBalancerSettings | None) -> Iterator[Mistake]:
-    hashing = load_balancer.consistent_hash if load_balancer else None
-    for field in _empty_keys(hashing) if hashing else ():
-        yield (*place, "consistentHash", field), "must not be empty"
+    for place, policy in rule.policies():
+        hashing = policy.load_balancer.consistent_hash if policy.load_balancer else None
+        for field in _empty_keys(hashing) if hashing else ():
+            yield (*place, "loadBalancer", "consistentHash", field), "must not be empty"
 
 
 def _empty_keys(hashing: ConsistentHashLB) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from mesh.envoy.fixed_clusters import PASSTHROUGH
 from mesh.envoy.proto import Json
@@ -36,7 +37,7 @@ class Destination:
 
 
 @dataclass(frozen=True)
-class Config:
+class Compiled:
     """What the compiler made beside routes: by names of clusters; and the labels of copies by their addresses."""
 
     clusters: Mapping[str, Json]
@@ -44,28 +45,33 @@ class Config:
     labels: Mapping[str, Labels]
 
 
-def destinations(route: Json, config: Config) -> tuple[Destination, ...]:
+UNKNOWN: Final = (
+    "no service has that host and port: in a cluster the sidecar passes the call on to where it was going, "
+    "on one machine it ends UNAVAILABLE"
+)
+
+
+def destinations(route: Json, compiled: Compiled) -> tuple[Destination, ...]:
     """Every destination of an envoy.config.route.v3.Route."""
     action = part(route, "route")
     if "cluster" in action:
-        return (_destination(text(action, "cluster"), 1.0, (), config),)
+        return (_destination(text(action, "cluster"), 1.0, (), compiled),)
     weighted = parts(part(action, "weighted_clusters"), "clusters")
     total = sum(number(one, "weight") for one in weighted)
     return tuple(
-        _destination(text(one, "name"), number(one, "weight") / total, tuple(routes.edits(one)), config)
+        _destination(text(one, "name"), number(one, "weight") / total, tuple(routes.edits(one)), compiled)
         for one in weighted
     )
 
 
-def _destination(name: str, share: float, edits: tuple[Fact, ...], config: Config) -> Destination:
-    cluster = config.clusters.get(name, {})
+def _destination(name: str, share: float, edits: tuple[Fact, ...], compiled: Compiled) -> Destination:
+    cluster = compiled.clusters.get(name, {})
     if name == PASSTHROUGH:
-        what = "no service has the call's host: the sidecar passes it on to where it was going"
-        return Destination(name, "", share, (), what, edits, cluster)
+        return Destination(name, "", share, (), UNKNOWN, edits, cluster)
     _, _, subset, host = name.split("|")
-    assignment = config.endpoints.get(name) or part(cluster, "load_assignment")
+    assignment = compiled.endpoints.get(name) or part(cluster, "load_assignment")
     found = [
-        _copy(one, config.labels) for each in parts(assignment, "endpoints") for one in parts(each, "lb_endpoints")
+        _copy(one, compiled.labels) for each in parts(assignment, "endpoints") for one in parts(each, "lb_endpoints")
     ]
     instead = "" if found else f"{_lack(cluster, host, subset)}: these calls end UNAVAILABLE"
     facts = clusters.facts(cluster) if cluster else ()

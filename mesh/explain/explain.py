@@ -12,7 +12,7 @@ from mesh.envoy.reading import part, parts, text
 from mesh.envoy.routes import routes
 from mesh.envoy.visible import services
 from mesh.explain import routes as route_words
-from mesh.explain.destinations import Config, Destination, destinations, place
+from mesh.explain.destinations import Compiled, Destination, destinations, place
 from mesh.explain.hosts import virtual_host
 from mesh.explain.matcher import Headers, unmet
 from mesh.explain.words import Fact
@@ -41,19 +41,25 @@ class Winner:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What becomes of a call. Without a winner the sidecar itself answers 404, which gRPC reads as UNIMPLEMENTED."""
+    """What becomes of a call. Without a winner the sidecar itself answers 404, which gRPC reads as UNIMPLEMENTED.
+
+    With `unknown` there are no routes to try: no service has the port.
+    """
 
     caller: Proxy
     call: Headers
     tried: tuple[Tried, ...]
     winner: Winner | None
+    unknown: bool = False
 
 
 def explain(world: World, caller: Proxy, call: Headers) -> Explanation:
     """What the sidecar of a caller does with a call to `:authority`, HOST:PORT. RefusedError: cannot be compiled."""
     (authority,) = call[":authority"]
     port = authority.rpartition(":")[2]
-    table = next((one for one in routes(world, caller) if one["name"] == port), {})
+    table = next((one for one in routes(world, caller) if one["name"] == port), None)
+    if table is None:
+        return Explanation(caller, call, (), None, unknown=True)
     host = virtual_host(table, authority) or {}
     tried: list[Tried] = []
     for index, route in enumerate(parts(host, "routes")):
@@ -65,7 +71,7 @@ def explain(world: World, caller: Proxy, call: Headers) -> Explanation:
 
 
 def _winner(world: World, caller: Proxy, name: str, route: Json) -> Winner:
-    config = Config(
+    compiled = Compiled(
         clusters={text(one, "name"): one for one in clusters(world, caller)},
         endpoints={text(one, "cluster_name"): one for one in endpoints(world, caller)},
         labels={
@@ -76,7 +82,7 @@ def _winner(world: World, caller: Proxy, name: str, route: Json) -> Winner:
         },
     )
     facts = tuple(route_words.facts(route))
-    return Winner(name, _source(world, route), facts, destinations(route, config), route)
+    return Winner(name, _source(world, route), facts, destinations(route, compiled), route)
 
 
 def _source(world: World, route: Json) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mesh.istio.connection_pool import ConnectionPoolSettings
 from mesh.istio.load_balancer import LoadBalancerSettings
-from mesh.istio.message import Message, Mistake, ProtoEnum, Unimplemented, without
+from mesh.istio.message import Message, Mistake, Place, ProtoEnum, Unimplemented, without
 from mesh.istio.names import DnsLabel, Host
 from mesh.istio.selector import Exported, PortSelector, WorkloadSelector
 from mesh.istio.values import Bool, Double, Duration, Labels, PercentInt, PositiveDuration, UInt32
@@ -115,6 +115,17 @@ class DestinationRule(Exported):
     traffic_policy: TrafficPolicy | None = None
     subsets: tuple[Subset, ...] = ()
     workload_selector: WorkloadSelector | None = None
+
+    def policies(self) -> Iterator[tuple[Place, TrafficPolicy | PortTrafficPolicy]]:
+        """Every policy that is written, and where: the rule's, its subsets', and those for single ports of these."""
+        written: list[tuple[Place, TrafficPolicy | None]] = [(("trafficPolicy",), self.traffic_policy)]
+        written += [(("subsets", at, "trafficPolicy"), one.traffic_policy) for at, one in enumerate(self.subsets)]
+        for place, policy in written:
+            if policy is not None:
+                yield place, policy
+                yield from (
+                    ((*place, "portLevelSettings", at), one) for at, one in enumerate(policy.port_level_settings)
+                )
 
     def mistakes(self) -> Iterator[Mistake]:
         """Two subsets of one name."""

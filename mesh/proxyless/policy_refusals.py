@@ -11,40 +11,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from mesh.istio.connection_pool import ConnectionPoolSettings
-from mesh.istio.destination_rule import ClientTLSSettings, TrafficPolicy
+from mesh.istio.destination_rule import DestinationRule, PortTrafficPolicy, TrafficPolicy
 from mesh.istio.load_balancer import ConsistentHashLB, LoadBalancerSettings, SimpleLB
-from mesh.istio.message import Message, Mistake, Place, json_name
+from mesh.istio.message import Message, Mistake, json_name
 
 _MOST_POINTS: Final = 4096  # of a hash ring in C-core (gRFC A42), which cuts what is over without a word
 _BALANCERS: Final = (None, SimpleLB.UNSPECIFIED, SimpleLB.ROUND_ROBIN)
 
 
-def in_policy(policy: TrafficPolicy) -> Iterator[Mistake]:
-    """Every such place in a policy, those for single ports included."""
-    yield from _in_parts(policy.load_balancer, policy.connection_pool, policy.tls)
-    if policy.outlier_detection is not None:
-        yield ("outlierDetection",), "gRPC's client ejects no copies for errors in a row"
-    if policy.retry_budget is not None:
-        yield ("retryBudget",), "gRPC's client keeps no budget of retries"
-    for index, port in enumerate(policy.port_level_settings):
-        place: Place = ("portLevelSettings", index)
-        for where, what in _in_parts(port.load_balancer, port.connection_pool, port.tls):
-            yield (*place, *where), what
-        if port.outlier_detection is not None:
-            yield (*place, "outlierDetection"), "gRPC's client ejects no copies for errors in a row"
+def in_rule(rule: DestinationRule) -> Iterator[Mistake]:
+    """Every such place in a rule."""
+    for place, policy in rule.policies():
+        yield from (((*place, *where), what) for where, what in _in_policy(policy))
 
 
-def _in_parts(
-    load_balancer: LoadBalancerSettings | None, pool: ConnectionPoolSettings | None, tls: ClientTLSSettings | None
-) -> Iterator[Mistake]:
-    for where, what in _in_balancer(load_balancer) if load_balancer else ():
+def _in_policy(policy: TrafficPolicy | PortTrafficPolicy) -> Iterator[Mistake]:
+    for where, what in _in_balancer(policy.load_balancer) if policy.load_balancer else ():
         yield ("loadBalancer", *where), what
+    pool, tls = policy.connection_pool, policy.tls
     for part, found, known in (("tcp", pool and pool.tcp, ()), ("http", pool and pool.http, ("http2_max_requests",))):
         for field in _set(found, known) if found else ():
             yield ("connectionPool", part, field), "of these limits, gRPC's client has http2MaxRequests alone"
     for field in _set(tls, ("mode",)) if tls else ():
         yield ("tls", field), "gRPC's client looks for the identities of the service's copies, and for its own name"
+    if policy.outlier_detection is not None:
+        yield ("outlierDetection",), "gRPC's client ejects no copies for errors in a row"
+    if isinstance(policy, TrafficPolicy) and policy.retry_budget is not None:
+        yield ("retryBudget",), "gRPC's client keeps no budget of retries"
 
 
 def _in_balancer(balancer: LoadBalancerSettings) -> Iterator[Mistake]:

@@ -16,7 +16,7 @@ from mesh.envoy.proto import refusal
 from mesh.envoy.registry import concerned
 from mesh.envoy.route_refusals import refuse_routes
 from mesh.envoy.visible import Service, imported, services, virtual_services
-from mesh.istio.destination_rule import DestinationRule, TrafficPolicy
+from mesh.istio.destination_rule import TrafficPolicy
 from mesh.istio.document import RefusedError
 from mesh.istio.http_route import HTTPRoute
 from mesh.istio.message import Mistake
@@ -24,7 +24,7 @@ from mesh.istio.peer_authentication import MutualTLSMode
 from mesh.istio.proxies import Proxy
 from mesh.istio.service_entry import Resolution, ServicePort
 from mesh.istio.world import World
-from mesh.proxyless.policy_refusals import in_policy
+from mesh.proxyless.policy_refusals import in_rule
 from mesh.proxyless.route_refusals import in_match, in_route
 
 
@@ -62,7 +62,7 @@ def _in_http_route(route: HTTPRoute, proxy: Proxy) -> Iterator[Mistake]:
 def _in_service(world: World, proxy: Proxy, service: Service) -> Iterator[RefusedError]:
     rule = rule_for(world, service.host, service.namespace, proxy)
     for part in rule.parts if rule else ():
-        for where, what in _in_rule(part.spec):
+        for where, what in in_rule(part.spec):
             yield refusal(part, where, what)
     if service.entry.spec.resolution is not Resolution.STATIC:
         what = f"{service.entry.spec.resolution}: gRPC's client is told of addresses alone, which STATIC finds"
@@ -71,13 +71,6 @@ def _in_service(world: World, proxy: Proxy, service: Service) -> Iterator[Refuse
     for port in service.ports:
         for subset in ("", *(subset.name for subset in rule.spec.subsets)) if rule else ("",):
             yield from _in_copies(world, service, port, rule, subset)
-
-
-def _in_rule(rule: DestinationRule) -> Iterator[Mistake]:
-    yield from ((("trafficPolicy", *where), what) for where, what in in_policy(rule.traffic_policy or TrafficPolicy()))
-    for index, subset in enumerate(rule.subsets):
-        for where, what in in_policy(subset.traffic_policy or TrafficPolicy()):
-            yield ("subsets", index, "trafficPolicy", *where), what
 
 
 def _in_copies(

@@ -18,44 +18,62 @@ if TYPE_CHECKING:
     from mesh.explain.words import Fact
 
 
+_Version = Annotated[str | None, typer.Option(help="The version that the call names.")]
+_Header = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="One more header; may be given several times.")
+]
+_Method = Annotated[str, typer.Option(help="A method of GRPCInferenceService, or SERVICE/METHOD.")]
+_Folder = Annotated[
+    Path, typer.Option("--dir", exists=True, file_okay=False, metavar="DIR", help="The folder of Istio resources.")
+]
+_Proxies = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, metavar="FILE", help="The sidecars of the mesh, where no WorkloadEntry calls."
+    ),
+]
+_Caller = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="NAMESPACE/NAME", help="The calling workload; by default the only one that serves nothing."
+    ),
+]
+_Host = Annotated[str | None, typer.Option(metavar="HOST[:PORT]", help="The model's host, where it has several.")]
+_Mesh = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Istio's MeshConfig, as for mesh up.")
+]
+
+
 def explain(  # noqa: PLR0913 - a command's options
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")],
     *,
-    version: Annotated[str | None, typer.Option(help="The version that the call names.")] = None,
-    header: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="One more of the call's; may be given several times.")
-    ] = None,
-    method: Annotated[str, typer.Option(help="Of GRPCInferenceService, or SERVICE/METHOD.")] = "ModelInfer",
-    folder: Annotated[
-        Path, typer.Option("--dir", exists=True, file_okay=False, metavar="DIR", help="The YAML.")
-    ] = Path("istio"),
-    proxies: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, metavar="FILE", help="The proxies, where no WorkloadEntry calls."),
-    ] = None,
-    caller: Annotated[
-        str | None, typer.Option("--from", metavar="NAMESPACE/NAME", help="Who calls; else who serves nothing.")
-    ] = None,
-    host: Annotated[
-        str | None, typer.Option(metavar="HOST[:PORT]", help="The model's host, if it is not clear.")
-    ] = None,
+    version: _Version = None,
+    header: _Header = None,
+    method: _Method = "ModelInfer",
+    folder: _Folder = Path("istio"),
+    proxies: _Proxies = None,
+    caller: _Caller = None,
+    host: _Host = None,
+    mesh: _Mesh = None,
     output: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
 ) -> None:
     """Say which route a call of a model gets, why not another, and what that means.
 
-    Read from what Envoy is configured with. What a worker lets in (AuthorizationPolicy) is not looked at.
+    Read from the resources as Envoy would be configured by them. What a worker lets in (AuthorizationPolicy) is not
+    looked at.
     """
     from mesh.explain.explain import explain as explained  # noqa: PLC0415 - pydantic
     from mesh.explain.places import authority, call, workloads  # noqa: PLC0415
     from mesh.explain.places import caller as chosen  # noqa: PLC0415
     from mesh.istio.document import RefusedError  # noqa: PLC0415
-    from mesh.istio.load import load_proxies, load_world  # noqa: PLC0415
+    from mesh.istio.load import load_mesh_config, load_proxies, load_world  # noqa: PLC0415
+    from mesh.istio.mesh_config import MeshConfig  # noqa: PLC0415
     from mesh.local.follow import resources  # noqa: PLC0415
     from mesh.of_model import UnclearError  # noqa: PLC0415
 
     more = _headers(header or ())
     try:
-        world = load_world(resources(folder))
+        world = load_world(resources(folder), load_mesh_config(mesh) if mesh else MeshConfig())
         who = chosen(world, load_proxies(proxies) if proxies else workloads(world), caller)
         where = authority(world, who, model, host)
         explanation = explained(world, who, call(model, where, method, version, more))
@@ -87,6 +105,7 @@ def _as_json(explanation: Explanation) -> str:
     said: dict[str, Any] = {
         "caller": f"{explanation.caller.namespace}/{explanation.caller.name}",
         "call": explanation.call,
+        "unknown": explanation.unknown,
         "passed_over": [{"route": one.name, "unmet": one.unmet} for one in explanation.tried],
         "route": None if winner is None else _winner_as_json(winner),
     }
@@ -119,6 +138,7 @@ def _show(explanation: Explanation) -> None:
     from rich.text import Text  # noqa: PLC0415 - what is shown is not rich's markup
 
     from headrace.console import Console  # noqa: PLC0415 - the same
+    from mesh.explain.destinations import UNKNOWN  # noqa: PLC0415 - the same
 
     console = Console()
     call, who, winner = explanation.call, explanation.caller, explanation.winner
@@ -129,6 +149,9 @@ def _show(explanation: Explanation) -> None:
         tried.add_column(column, overflow="fold")
     for one in explanation.tried:
         tried.add_row(Text(one.name), Text("; ".join(one.unmet)), style="dim")
+    if explanation.unknown:
+        console.print(UNKNOWN)
+        return
     if winner is None:
         console.print(tried)
         console.print("no route takes it: the sidecar answers 404, which gRPC reads as UNIMPLEMENTED")

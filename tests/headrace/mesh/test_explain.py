@@ -89,6 +89,22 @@ def test_scripts_read_json_with_envoys_own(folder: Path) -> None:
     assert {"about": "connect", "says": "within 10s"} in route["destinations"][0]["means"]
 
 
+def test_a_port_that_no_service_has(folder: Path) -> None:
+    done = explain(folder, "digits", "--host", "digits.models.svc.cluster.local:9999")
+    assert done.returncode == 0
+    assert "no service has that host and port" in done.stdout
+    assert "ends UNAVAILABLE" in " ".join(done.stdout.split())
+    done = explain(folder, "digits", "--host", "digits.models.svc.cluster.local:9999", "-o", "json")
+    assert json.loads(done.stdout)["unknown"] is True
+
+
+def test_the_meshs_own_settings_hold(folder: Path) -> None:
+    """As they would for mesh up."""
+    (folder / "mesh.yaml").write_text("trustDomain: corp.example\n")
+    done = explain(folder, "digits", "--version", "1", "--mesh", folder / "mesh.yaml")
+    assert "spiffe://corp.example/" in done.stdout, done.stdout
+
+
 def test_a_call_that_no_route_takes(folder: Path) -> None:
     shutil.copy(CASE / "vs-multi-model" / "config.yaml", folder / "istio")
     done = explain(folder, "bert", "--host", "triton.models.svc.cluster.local")

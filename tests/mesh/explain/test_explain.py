@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.explain.destinations import UNKNOWN
 from mesh.explain.explain import Explanation, Winner, explain
 from mesh.explain.places import authority, call, caller, workloads
 from mesh.istio.load import load_case, load_world
@@ -176,7 +177,14 @@ def test_a_call_that_no_route_takes_has_no_winner() -> None:
 def test_a_host_that_no_one_registered_is_passed_on() -> None:
     found = explain(world_of(ROUTES), GATEWAY, call("x", "nowhere.example:8001", "ModelInfer", None, {}))
     (passed,) = won(found).destinations
-    assert passed.instead == "no service has the call's host: the sidecar passes it on to where it was going"
+    assert passed.instead == UNKNOWN
+    assert not found.unknown
+
+
+@pytest.mark.parametrize("port", ["9999", "abc"])
+def test_a_port_that_no_one_registered_has_no_routes(port: str) -> None:
+    found = explain(world_of(ROUTES), GATEWAY, call("digits", f"{HOST}:{port}", "ModelInfer", None, {}))
+    assert (found.unknown, found.tried, found.winner) == (True, (), None)
 
 
 def test_what_was_rendered() -> None:
