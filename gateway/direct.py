@@ -15,9 +15,10 @@ from typing import Final
 import grpc.aio
 
 from gateway.choose import Route
-from gateway.rpcs import RPCS, SERVICE, Action
+from gateway.rpcs import RPCS, Action
 from gateway.upstream import CHANNEL, tried_again
 from mesh.catalog import Catalog, Model
+from protos.contract import SERVICE
 
 Endpoints = Mapping[str, Mapping[str, tuple[str, ...]]]
 """model -> version -> addresses of its copies, `HOST:PORT`."""

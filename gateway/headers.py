@@ -14,14 +14,12 @@ from urllib.parse import quote
 from gateway.authorize import Permit
 from gateway.call import malformed
 from gateway.choose import Route
+from protos.contract import MODEL_NAME, MODEL_VERSION, SEQUENCE_ID
 from protos.tracing import CONTEXT_KEYS, REQUEST_ID_KEY
 
 Pairs = Iterable[tuple[str, str | bytes]]
 
-MODEL_NAME: Final = "x-model-name"
-MODEL_VERSION: Final = "x-model-version"
 CALLER: Final = "x-caller"
-SEQUENCE_ID: Final = "x-sequence-id"
 _IN_A_HEADER: Final = "!#$&'()*+,/:;=?@[]"  # stays as it is; all else outside of URLs' plain characters is escaped
 
 _OURS: Final = CONTEXT_KEYS | {MODEL_NAME, MODEL_VERSION, CALLER, REQUEST_ID_KEY, SEQUENCE_ID}

@@ -26,11 +26,12 @@ from gateway.exchange import Context, Exchange
 from gateway.forward import forward
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
-from gateway.rpcs import RPCS, SERVICE
+from gateway.rpcs import RPCS
 from gateway.service import Steps
 from gateway.wire import string_field
 from protos import grpc_service_pb2 as pb
 from protos.boundary import refuse
+from protos.contract import SERVICE
 from protos.errors import HeadraceError, Reason
 
 _OVERALL: Final = ("", SERVICE)

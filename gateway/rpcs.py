@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
-SERVICE: Final = "inference.GRPCInferenceService"
+from protos.contract import SERVICE
 
 
 class Action(StrEnum):

@@ -29,13 +29,13 @@ from gateway.local import Local
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
-from gateway.rpcs import SERVICE
 from gateway.service import Service, Steps
 from gateway.settings import Issuer, Listen, Settings, Telemetry, Tls
 from gateway.sidecar import Sidecar
 from gateway.upstream import Upstream
 from gateway.verify import TrustedIssuer, Verifier
 from protos import logs, reflection, tracing
+from protos.contract import SERVICE
 
 log = logging.getLogger("headrace.gateway")
 

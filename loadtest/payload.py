@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Final
 
+from protos.contract import SERVICE
 from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 
 MODEL: Final = "bench"
-PATH: Final = "/inference.GRPCInferenceService/ModelInfer"
+PATH: Final = f"/{SERVICE}/ModelInfer"
 
 SHAPES: Final = {"small": (1, 64), "large": (1, 3, 224, 224)}  # FP32: 0.3 kB and 602 kB
 

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from mesh.istio.names import matches, qualified
 from mesh.slug import slug
-
-MODEL_NAME: Final = "x-model-name"
-MODEL_VERSION: Final = "x-model-version"
 
 
 class UnclearError(Exception):

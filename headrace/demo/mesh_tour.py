@@ -17,15 +17,16 @@ from headrace.client import Answer
 from headrace.demo.config import HOST
 from headrace.demo.digits import MODEL
 from headrace.demo.flow import flowing, share, until
-from headrace.demo.stage import Copy, LocalMesh
+from headrace.demo.stage import Copy, MeshProcess
 from headrace.failure import CommandError
-from mesh.local.admin import Admin
+from mesh.envoy.admin import Admin
 from mesh.local.state import Beside, State
 from mesh.shift import files, wanted
 from mesh.status.admin import looked_at
 from mesh.status.rows import Look, Row, rows
+from protos.contract import SERVICE
 
-_READY_PATH: Final = "/inference.GRPCInferenceService/ServerLive"
+_LIVE: Final = f"/{SERVICE}/ServerLive"
 _IN_FORCE: Final = 5.0  # seconds in which a shift must be
 _EJECTED: Final = 20.0  # seconds in which a bad copy must be out, and a good one back
 _BEFORE, _AFTER = 60, 200  # calls that are looked at before and after something happens
@@ -66,7 +67,7 @@ class Visitor:
 class MeshTour:
     """The steps; `session` is for Envoy's admin pages."""
 
-    def __init__(self, mesh: LocalMesh, infer: Infer, session: aiohttp.ClientSession) -> None:
+    def __init__(self, mesh: MeshProcess, infer: Infer, session: aiohttp.ClientSession) -> None:
         self._infer = infer
         self._state: State = mesh.state
         self._folder = mesh.folder
@@ -151,7 +152,7 @@ async def _visit(who: str, address: str) -> Visitor:
     """Call for the model's host at an address."""
     options = (("grpc.default_authority", HOST), ("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0))
     async with grpc.aio.insecure_channel(address, options=options) as channel:
-        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_READY_PATH)
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_LIVE)
         call = method(b"", timeout=5)
         status = await call.code()
         return Visitor(who, status.name, await call.details() or "")

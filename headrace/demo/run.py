@@ -58,7 +58,7 @@ class Cast:
     held: Pictures
     versions: Sequence[Trained]
     copies: Sequence[stage.Copy]
-    behind: stage.LocalMesh | None
+    behind: stage.MeshProcess | None
 
 
 class Demo:
@@ -120,7 +120,7 @@ class Demo:
         show.trace(console, await tour.trace(cast.collector, trace_id, cast.versions[-1].version))
 
     async def _mesh_tour(
-        self, cast: Cast, behind: stage.LocalMesh, caller: tour.Caller, at: stage.Surroundings, stack: AsyncExitStack
+        self, cast: Cast, behind: stage.MeshProcess, caller: tour.Caller, at: stage.Surroundings, stack: AsyncExitStack
     ) -> None:
         console, session = self.console, await stack.enter_async_context(aiohttp.ClientSession())
         mesh = MeshTour(behind, caller.one, session)

@@ -20,6 +20,7 @@ from headrace.demo.state import State
 from headrace.demo.tour import AT_ONCE, Rejection, Score
 from headrace.demo.waterfall import Waterfall
 from protos import tracing
+from protos.contract import SERVICE
 
 
 def title(console: Console, words: str) -> None:
@@ -109,7 +110,7 @@ def next_steps(console: Console, state: State, program: str, resources: Path | N
     if not stay:
         console.print("It shows them with its own SAMPLES, GATEWAY, ADMIN and ISTIO filled in.", style="dim")
     samples, gateway, admin = (state.samples, state.gateway, state.admin) if stay else ("SAMPLES", "GATEWAY", "ADMIN")
-    rpc, authorization = "inference.GRPCInferenceService/ModelInfer", f'"authorization: Bearer $({program} token)"'
+    rpc, authorization = f"{SERVICE}/ModelInfer", f'"authorization: Bearer $({program} token)"'
     istio = resources if stay else "ISTIO"
     mesh = [
         f"{program} mesh status --dir {istio} --watch",

@@ -62,7 +62,7 @@ class Gateway:
 
 
 @dataclass(frozen=True)
-class LocalMesh:
+class MeshProcess:
     """The mesh's process, the folder of its resources, and what it says of itself."""
 
     child: Child
@@ -139,13 +139,13 @@ def _models(at: Surroundings, version: str) -> Path:
 
 async def mesh(
     console: Console, stack: contextlib.AsyncExitStack, at: Surroundings, copies: Sequence[Copy]
-) -> LocalMesh:
+) -> MeshProcess:
     """A sidecar beside each worker, and one for the gateway, by resources written from its settings."""
     await asyncio.to_thread(_render, at, gateway_yaml(at.issuer, _by_version(copies), at.otlp, mesh=True))
     with busy(console, "Starting the mesh"):
         command = ["mesh", "up", str(at.resources), "--proxy", "127.0.0.1:0"]
         child = await stack.enter_async_context(running("mesh", command, at.folder))
-        found = LocalMesh(child, at.resources, await child.says(READY, _WAIT))
+        found = MeshProcess(child, at.resources, await child.says(READY, _WAIT))
     show.done(console, "mesh", f"an Envoy beside each worker and the gateway, mTLS between them; {at.resources}")
     return found
 
@@ -161,7 +161,7 @@ async def gateway(
     stack: contextlib.AsyncExitStack,
     at: Surroundings,
     copies: Sequence[Copy],
-    behind: LocalMesh | None,
+    behind: MeshProcess | None,
 ) -> Gateway:
     """The gateway before the workers, or before the mesh that they are in. Raises CommandError."""
     config = at.folder / "headrace.yaml"

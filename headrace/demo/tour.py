@@ -24,8 +24,8 @@ from headrace.demo.spans import Span, tree
 from headrace.failure import CommandError
 from headrace.pictures import Pixels
 from protos import tracing
+from protos.contract import SERVICE
 
-CALLER_SERVICE: Final = "headrace-demo"
 NOT_GRANTED: Final = "letters"  # a model that the demo's callers have no grant for
 AT_ONCE: Final = 4  # calls in flight, of one picture each
 _TRACED_AMONG: Final = 4  # calls sent at once, so that the trace shows a batch
@@ -99,7 +99,7 @@ class Caller:
     async def traced(self, tracer: Tracer, version: str) -> str:
         """The id of the trace of one call, which is sent with others at the same time."""
         others = asyncio.gather(*(self._call(at, version) for at in range(1, _TRACED_AMONG)))
-        with tracer.start_as_current_span("inference.GRPCInferenceService/ModelInfer", kind=SpanKind.CLIENT) as span:
+        with tracer.start_as_current_span(f"{SERVICE}/ModelInfer", kind=SpanKind.CLIENT) as span:
             await self._call(0, version, tracing.inject(span))
         await others
         return f"{span.get_span_context().trace_id:032x}"

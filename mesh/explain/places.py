@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
 
 from mesh.envoy.registry import hosts_of
 from mesh.envoy.visible import Service, services, virtual_services
@@ -13,9 +12,8 @@ from mesh.istio.proxies import Proxy
 from mesh.istio.resource import Resource
 from mesh.istio.virtual_service import VirtualService
 from mesh.istio.world import World, proxy_of
-from mesh.of_model import MODEL_NAME, MODEL_VERSION, Candidate, UnclearError, choose
-
-_SERVICE: Final = "inference.GRPCInferenceService"
+from mesh.of_model import Candidate, UnclearError, choose
+from protos.contract import MODEL_NAME, MODEL_VERSION, SERVICE
 
 
 def workloads(world: World) -> tuple[Proxy, ...]:
@@ -65,7 +63,7 @@ def authority(world: World, who: Proxy, model: str, host: str | None = None) -> 
 
 def call(model: str, authority: str, method: str, version: str | None, more: Headers) -> Headers:
     """The headers that the gateway's call has, and `more`. `method` is `[SERVICE/]METHOD`."""
-    path = method if "/" in method else f"{_SERVICE}/{method}"
+    path = method if "/" in method else f"{SERVICE}/{method}"
     own = {
         ":method": "POST",
         ":scheme": "http",

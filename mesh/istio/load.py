@@ -17,6 +17,17 @@ from mesh.istio.resource import read_resources, words
 from mesh.istio.world import World
 
 
+def is_of_resources(name: str) -> bool:
+    """Whether a file of a folder holds resources, by its name; in hidden ones editors keep their own."""
+    return name.endswith((".yaml", ".yml")) and not name.startswith(".")
+
+
+def resources(folder: Path) -> list[Path]:
+    """The files of a folder that hold resources, by name; a link that leads nowhere is one that cannot be read."""
+    named = (path for path in folder.iterdir() if is_of_resources(path.name))
+    return sorted(path for path in named if path.is_file() or (path.is_symlink() and not path.exists()))
+
+
 def load_world(files: Iterable[Path], mesh: MeshConfig = MeshConfig()) -> World:  # noqa: B008 - it is frozen
     """The world of some files. Raises RefusedError with every mistake of every file."""
     documents: list[Document] = []

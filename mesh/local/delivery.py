@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mesh.local.admin import Admin, UnreachableError
+from mesh.envoy.admin import Admin, UnreachableError
 from mesh.local.config import Config
 from mesh.local.failure import MeshError, PassingError
 from mesh.local.files import CLUSTERS, LISTENERS, ROUTES, File, clusters_file, files, put

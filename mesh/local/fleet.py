@@ -15,9 +15,9 @@ from pathlib import Path
 
 import aiohttp
 
+from mesh.envoy.admin import Admin
 from mesh.istio.proxies import Proxy
 from mesh.local.addresses import ADMIN_PORT
-from mesh.local.admin import Admin
 from mesh.local.authority import Authority, Certificate
 from mesh.local.bootstrap import bootstrap
 from mesh.local.config import Config, reconnected

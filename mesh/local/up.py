@@ -21,14 +21,14 @@ import aiohttp
 from mesh.ads.server import serving
 from mesh.ads.stream import Verdict
 from mesh.istio.document import RefusedError
-from mesh.istio.load import load_world
+from mesh.istio.load import load_world, resources
 from mesh.istio.mesh_config import MeshConfig
 from mesh.istio.world import World
 from mesh.local.addresses import Addresses, is_free
 from mesh.local.authority import Authority, is_due
 from mesh.local.failure import MeshError, PassingError
 from mesh.local.fleet import Fleet, Means
-from mesh.local.follow import changes, look, resources
+from mesh.local.follow import changes, look
 from mesh.local.keys import Keys, Pace, filled, sources
 from mesh.local.plan import Address, Gateway, Plan, plan
 from mesh.local.proxyless import Caller, refresh

@@ -12,6 +12,7 @@ from mesh.catalog import Model
 from mesh.render.resource import Fields, duration, given, percent, resource
 from mesh.render.routes import is_retried
 from mesh.render.services import Service
+from protos.contract import SEQUENCE_ID
 
 _TLS: Final[Fields] = {"tls": {"mode": "ISTIO_MUTUAL"}}
 _FEWEST_RETRIES: Final = 3  # that may run whatever the budget says; Envoy's own
@@ -47,7 +48,7 @@ def _policy(model: Model, *, proxyless: bool) -> Fields:
 
 def _load_balancer(model: Model, *, proxyless: bool) -> Fields:
     if model.sequence:
-        return {"consistentHash": {"httpHeaderName": "x-sequence-id"}}
+        return {"consistentHash": {"httpHeaderName": SEQUENCE_ID}}
     return {"simple": "ROUND_ROBIN" if proxyless else "LEAST_REQUEST"}  # gRPC's client counts no calls
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh.istio.load import resources
 from mesh.render.source import RenderError
 from mesh.render.text import is_ours
 
@@ -26,11 +27,7 @@ def read(folder: Path) -> Mapping[str, str]:
     """Name -> text of every YAML file in the folder; bytes that are no UTF-8 are replaced. Raises OSError."""
     if not folder.exists():
         return {}
-    return {file.name: file.read_text(errors="replace") for file in sorted(folder.iterdir()) if _is_yaml(file)}
-
-
-def _is_yaml(file: Path) -> bool:
-    return file.suffix in (".yaml", ".yml") and file.is_file()
+    return {file.name: file.read_text(errors="replace") for file in resources(folder)}
 
 
 def ours(files: Mapping[str, str]) -> Mapping[str, str]:

@@ -16,8 +16,9 @@ from mesh.render.resource import Fields, duration, given, percent, resource
 from mesh.render.services import Service, default_routes
 from mesh.render.weights import Live
 from mesh.slug import slug
+from protos.contract import MODEL_NAME, MODEL_VERSION, SERVICE
 
-_STREAM: Final = "/inference.GRPCInferenceService/ModelStreamInfer"
+_STREAM: Final = f"/{SERVICE}/ModelStreamInfer"
 _OFF: Final[Mapping[str, object]] = {"attempts": 0}
 
 
@@ -69,8 +70,8 @@ def _route(name: str, match: Fields, destinations: list[Fields], policy: Fields)
 def _match(service: Service, model: Model, path: str | None, version: str | None) -> Fields:
     headers = given(
         **{
-            "x-model-name": {"exact": model.name} if service.shared else None,
-            "x-model-version": {"exact": version} if version else None,
+            MODEL_NAME: {"exact": model.name} if service.shared else None,
+            MODEL_VERSION: {"exact": version} if version else None,
         }
     )
     return given(uri={"exact": path} if path else None, headers=headers or None)

@@ -13,8 +13,9 @@ from mesh.catalog import Mesh
 from mesh.render.resource import Fields, given, resource
 from mesh.render.services import Service
 from mesh.render.source import Issuer
+from protos.contract import SERVICE
 
-_INFERENCE: Final = "/inference.GRPCInferenceService/*"
+_INFERENCE: Final = f"/{SERVICE}/*"
 _HEALTH: Final = "/grpc.health.v1.Health/*"
 
 

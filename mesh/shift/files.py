@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mesh.istio.document import Document, RefusedError, read_documents
+from mesh.istio.load import resources
 from mesh.istio.resource import read_resource
-from mesh.local.follow import resources
 from mesh.of_model import choose
 from mesh.shift.edit import UneditableError, edited
 from mesh.shift.plan import Plan, ShiftError, Weight, plan

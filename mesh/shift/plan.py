@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mesh.of_model import MODEL_NAME, MODEL_VERSION
 from mesh.shift.routes import Alternative, Destination, Route, Routes
 from mesh.shift.wanted import Wanted
+from protos.contract import MODEL_NAME, MODEL_VERSION
 
 Place = tuple[str, str, int | None]
 

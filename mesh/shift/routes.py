@@ -14,7 +14,8 @@ from typing import Any, Final
 from mesh.istio.names import qualified
 from mesh.istio.re2 import matches
 from mesh.istio.strings import AbsenceMatch, StringMatch
-from mesh.of_model import MODEL_NAME, Candidate
+from mesh.of_model import Candidate
+from protos.contract import MODEL_NAME
 
 _NO_CONDITION: Final = frozenset({"name", "gateways", "statPrefix", "stat_prefix", "ignoreUriCase", "ignore_uri_case"})
 _ON_HEADERS: Final = frozenset({"headers", "withoutHeaders", "without_headers", "queryParams", "query_params"})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 
+from mesh.envoy.admin import Admin, UnreachableError
 from mesh.envoy.proto import Json
 from mesh.envoy.reading import part, parts
-from mesh.local.admin import Admin, UnreachableError
 from mesh.status.counts import BREAKERS
 from mesh.status.rows import Look, look
 

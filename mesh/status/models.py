@@ -12,7 +12,7 @@ from typing import Final
 
 from mesh.envoy.proto import Json
 from mesh.envoy.reading import number, part, parts, text
-from mesh.of_model import MODEL_NAME, MODEL_VERSION
+from protos.contract import MODEL_NAME, MODEL_VERSION
 
 _STREAM: Final = "/ModelStreamInfer"
 

@@ -13,9 +13,10 @@ import grpc
 
 from mesh.testing.calls import Call, Calls
 from mesh.testing.worker import ANSWERED_BY, Worker
+from protos.contract import SERVICE
 
 _PATIENCE: Final = 60.0  # seconds for the first calls to end
-INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
+INFER: Final = f"/{SERVICE}/ModelInfer"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any, Final
 import yaml
 
 from mesh.istio.document import RefusedError, read_documents
-from mesh.local.follow import resources
+from mesh.istio.load import resources
 from protos import units
 
 Labels = Mapping[str, str]

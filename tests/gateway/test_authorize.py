@@ -10,8 +10,9 @@ import pytest
 from gateway.authorize import Authorizer, Grant, Permit, matches, not_granted
 from gateway.call import Call, read_call
 from gateway.caller import Caller
-from gateway.rpcs import RPCS, SERVICE, Action
+from gateway.rpcs import RPCS, Action
 from protos import grpc_service_pb2 as pb
+from protos.contract import SERVICE
 from protos.errors import HeadraceError, Reason
 
 ID = "https://id.example/"

@@ -8,9 +8,10 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from gateway.call import Call, read_call
-from gateway.rpcs import RPCS, SERVICE, Rpc
+from gateway.rpcs import RPCS, Rpc
 from gateway.wire import MOST_FIELDS, bytes_field, string_field, varint
 from protos import grpc_service_pb2 as pb
+from protos.contract import SERVICE
 from protos.errors import HeadraceError, Reason
 
 INFER = RPCS[f"/{SERVICE}/ModelInfer"]

@@ -15,8 +15,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from gateway.choose import Route
 from gateway.direct import Direct, Endpoints, mistakes, service_config, target_uri
-from gateway.rpcs import RPCS, SERVICE
+from gateway.rpcs import RPCS
 from mesh.catalog import Catalog, Model
+from protos.contract import SERVICE
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

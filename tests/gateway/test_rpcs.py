@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from google.protobuf.descriptor import Descriptor
 
-from gateway.rpcs import RPCS, SERVICE, Action, Rpc
+from gateway.rpcs import RPCS, Action, Rpc
 from protos import grpc_service_pb2 as pb
+from protos.contract import SERVICE
 
 _METHODS = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
 _ROWS = {rpc.name: rpc for rpc in RPCS.values()}

@@ -66,9 +66,13 @@ def explain(  # noqa: PLR0913 - a command's options
     from mesh.explain.places import authority, call, workloads  # noqa: PLC0415
     from mesh.explain.places import caller as chosen  # noqa: PLC0415
     from mesh.istio.document import RefusedError  # noqa: PLC0415
-    from mesh.istio.load import load_mesh_config, load_proxies, load_world  # noqa: PLC0415
+    from mesh.istio.load import (  # noqa: PLC0415
+        load_mesh_config,
+        load_proxies,
+        load_world,
+        resources,
+    )
     from mesh.istio.mesh_config import MeshConfig  # noqa: PLC0415
-    from mesh.local.follow import resources  # noqa: PLC0415
     from mesh.of_model import UnclearError  # noqa: PLC0415
 
     more = _headers(header or ())

@@ -43,7 +43,7 @@ def status(
 
     From the own statistics of the gateway's Envoy. A share counts every call of the version, pinned ones too.
     """
-    from mesh.local.admin import UnreachableError  # noqa: PLC0415 - aiohttp
+    from mesh.envoy.admin import UnreachableError  # noqa: PLC0415 - aiohttp
     from mesh.local.failure import MeshError  # noqa: PLC0415
 
     seconds = parse.seconds(over, "--over")
@@ -102,7 +102,7 @@ async def _looks(address: str, model: str | None, seconds: float) -> AsyncIterat
     """The rows of each stretch of so many seconds, without end."""
     import aiohttp  # noqa: PLC0415
 
-    from mesh.local.admin import Admin  # noqa: PLC0415
+    from mesh.envoy.admin import Admin  # noqa: PLC0415
     from mesh.status.admin import looked_at  # noqa: PLC0415
     from mesh.status.rows import rows  # noqa: PLC0415
 

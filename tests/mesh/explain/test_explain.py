@@ -9,8 +9,7 @@ import pytest
 from mesh.explain.destinations import UNKNOWN
 from mesh.explain.explain import Explanation, Winner, explain
 from mesh.explain.places import authority, call, caller, workloads
-from mesh.istio.load import load_case, load_world
-from mesh.local.follow import resources
+from mesh.istio.load import load_case, load_world, resources
 from tests.mesh.envoy.istio_vectors import GATEWAY, VECTORS, world_of
 
 CATALOGS = Path(__file__).parent.parent / "render" / "catalogs"

@@ -19,12 +19,12 @@ import aiohttp
 import psutil
 from cryptography import x509
 
+from mesh.envoy.admin import Admin
 from mesh.istio.document import read_documents
 from mesh.istio.mesh_config import MeshConfig
 from mesh.istio.resource import read_resources
 from mesh.istio.world import World
 from mesh.local.addresses import ADMIN_PORT, Addresses, is_free
-from mesh.local.admin import Admin
 from mesh.local.authority import Authority
 from mesh.local.binary import find
 from mesh.local.fleet import Fleet, Means

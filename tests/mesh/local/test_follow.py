@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mesh.istio.load import resources
 from mesh.local import follow
-from mesh.local.follow import Sight, changes, look, resources
+from mesh.local.follow import Sight, changes, look
 
 
 def names(folder: Path) -> list[str]:

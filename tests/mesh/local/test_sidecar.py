@@ -8,8 +8,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from mesh.envoy.admin import Admin
 from mesh.local import sidecar as module
-from mesh.local.admin import Admin
 from mesh.local.delivery import Delivery
 from mesh.local.failure import MeshError
 from mesh.local.files import File

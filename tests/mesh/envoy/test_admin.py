@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from mesh.local.admin import Admin, UnreachableError
+from mesh.envoy.admin import Admin, UnreachableError
 from tests.mesh.local.issuer import Server, serving
 from tests.mesh.local.scene import listening
 
@@ -52,6 +52,6 @@ async def test_no_answer_is_told(session: aiohttp.ClientSession) -> None:
 async def test_one_who_never_answers_is_not_waited_for_for_ever(
     session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.local.admin._PATIENCE", aiohttp.ClientTimeout(total=0.05))
+    monkeypatch.setattr("mesh.envoy.admin._PATIENCE", aiohttp.ClientTimeout(total=0.05))
     with listening() as port, pytest.raises(UnreachableError, match="does not answer: TimeoutError"):
         await Admin(session, f"127.0.0.1:{port}").get("ready")

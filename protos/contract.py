@@ -1,0 +1,15 @@
+"""What gateway, mesh and callers agree on by name. Law: such a word is spelled here, and nowhere else.
+
+Headers are those that the gateway writes of every call, whatever the caller sent.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SERVICE: Final = "inference.GRPCInferenceService"
+MODEL_NAME: Final = "x-model-name"
+MODEL_VERSION: Final = "x-model-version"
+"""Of a call whose version is pinned."""
+SEQUENCE_ID: Final = "x-sequence-id"
+"""Of a call of a model that keeps state."""
