@@ -30,6 +30,7 @@ _SERVED_VERSION = 2  # ModelInferResponse.model_version
 _READ_WITHIN = 30.0  # seconds in which a unary call's message must have come
 _FOR_EVER = 1e8  # seconds; a deadline further away is none
 _LONGEST = 1000  # characters of a span's status
+_LEEWAY = 0.5  # seconds
 
 
 class Exchange:
@@ -110,6 +111,17 @@ class Exchange:
             return of_caller
         ours = self._started + most - self._clock()
         return ours if of_caller is None else min(of_caller, ours)
+
+    def given(self, most: float | None = None) -> float | None:
+        """Seconds that a worker is given: a little more than the caller has, but no more than `most` from the start.
+
+        A caller that runs out of time leaves, and its call is cancelled; the mesh would hold it against the worker.
+        """
+        of_caller = self.remaining()
+        ours = None if most is None else self._started + most - self._clock()
+        if of_caller is None:
+            return ours
+        return of_caller + _LEEWAY if ours is None else min(of_caller + _LEEWAY, ours)
 
     def header(self, name: str) -> str:
         """The value of a key that the caller sent once; empty otherwise."""

@@ -18,13 +18,13 @@ Method = grpc.aio.UnaryUnaryMultiCallable[Any, Any]  # messages are bytes; gRPC'
 
 async def forward(permit: Permit, route: Route, exchange: Exchange, upstream: Upstream) -> Answer:
     """The answer of one of the route's copies. Raises HeadraceError; cancelled, it cancels the worker's call."""
-    timeout = exchange.remaining(route.model.timeout)
-    if timeout is not None and timeout <= 0:
+    remaining = exchange.remaining(route.model.timeout)
+    if remaining is not None and remaining <= 0:
         raise out_of_time()
     metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
     with exchange.hop(route) as trace_context:
         method: Method = upstream.channel_of(route).unary_unary(exchange.rpc.path)
-        call = method(route.body, metadata=(*metadata, *trace_context), timeout=timeout)
+        call = method(route.body, metadata=(*metadata, *trace_context), timeout=exchange.given(route.model.timeout))
         try:
             body: bytes = await call
         except grpc.aio.AioRpcError as error:

@@ -1,12 +1,13 @@
 """Metadata on its way. Law: what the mesh and workers decide by is written here and never taken from a caller.
 
 A caller's key that any proxy could read as one of ours (other case, `_` or `.` for `-`, binary) is dropped, as are
-hop-by-hop keys, what steers proxies and their traces, and, unless the model asks for it, the token.
+hop-by-hop keys, what steers proxies and their traces, and, unless the model asks for it, the token. What is left is
+bounded: what a proxy or a worker would refuse for its size looks to the mesh like a failure of the worker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
@@ -26,6 +27,7 @@ _OURS: Final = CONTEXT_KEYS | {MODEL_NAME, MODEL_VERSION, CALLER, REQUEST_ID_KEY
 _HOP: Final = frozenset(
     {
         "b3",
+        "cf-connecting-ip",
         "connection",
         "content-length",
         "content-type",
@@ -38,25 +40,38 @@ _HOP: Final = frozenset(
         "proxy-authorization",
         "proxy-connection",
         "server",
+        "sw8",
         "te",
         "trailer",
         "transfer-encoding",
+        "true-client-ip",
+        "uber-trace-id",
         "upgrade",
         "user-agent",
         "via",
+        "x-amzn-trace-id",
         "x-client-trace-id",
+        "x-cloud-trace-context",
+        "x-cluster-client-ip",
         "x-real-ip",
     }
 )
-_HOP_PREFIXES: Final = (":", "grpc-", "x-b3-", "x-envoy-", "x-forwarded-", "x-istio-", "x-original-", "x-headrace-")
+_HOP_PREFIXES: Final = (
+    *(":", "grpc-", "ot-tracer-", "sw8-", "uberctx-", "x-b3-", "x-datadog-", "x-envoy-", "x-forwarded-"),
+    *("x-headrace-", "x-istio-", "x-original-", "x-ot-"),
+)
+_MOST: Final = 50  # of a caller's keys; an Envoy takes 100, its own and ours among them
+_LARGEST: Final = 6 * 1024  # bytes of these but for the token; gRPC servers take 8 KiB for sure
+_EACH: Final = 32  # bytes that each counts besides (RFC 7541, section 4.1)
 
 
 def to_worker(received: Pairs, permit: Permit, route: Route, request_id: str) -> list[tuple[str, str | bytes]]:
     """What a worker gets, but for the trace context: the caller's own metadata, and then our words.
 
-    Raises HeadraceError REQUEST_MALFORMED for text that gRPC does not carry.
+    Raises HeadraceError REQUEST_MALFORMED for text that gRPC does not carry, and for too much of it.
     """
     kept = [(key, _sound(key, value)) for key, value in received if _passes(key, token=route.model.forward_token)]
+    _check_size(kept)
     kept.append((MODEL_NAME, route.model.name))
     if route.pinned:
         kept.append((MODEL_VERSION, route.version))
@@ -76,6 +91,14 @@ def _sound(key: str, value: str | bytes) -> str | bytes:
     if isinstance(value, str) and not (value.isascii() and value.isprintable()):
         raise malformed(f"the metadata {key} holds what is not printable ASCII")
     return value
+
+
+def _check_size(kept: Sequence[tuple[str, str | bytes]]) -> None:
+    if len(kept) > _MOST:
+        raise malformed(f"the metadata has {len(kept)} entries for the worker; {_MOST} is the most")
+    size = sum(len(key) + len(value) + _EACH for key, value in kept if key != "authorization")
+    if size > _LARGEST:
+        raise malformed(f"the metadata has {size} bytes for the worker; {_LARGEST} is the most")
 
 
 @lru_cache(maxsize=1024)

@@ -33,7 +33,7 @@ Call = grpc.aio.StreamStreamCall[Any, Any]  # messages are bytes; gRPC's types c
 _Destination = tuple[str, str, bool, str]
 
 _REAL_STATUS: Final = "triton_grpc_error"
-_LANES: Final = 1000  # upstream streams of one caller's
+_LANES: Final = 256  # upstream streams of one caller's, each of which a breaker counts
 _PATIENCE: Final = 100  # messages in a row that are refused before the stream is
 _ID: Final = 3  # in ModelInferRequest and in ModelInferResponse
 _ERROR_MESSAGE, _INFER_RESPONSE = 1, 2  # ModelStreamInferResponse
@@ -117,7 +117,7 @@ class _Relay:
         metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
         with exchange.hop(route) as trace_context:
             call: Call = self._upstream.channel_of(route).stream_stream(exchange.rpc.path)(
-                metadata=(*metadata, *trace_context), timeout=exchange.remaining()
+                metadata=(*metadata, *trace_context), timeout=exchange.given()
             )
             opened.set_result(call)
             try:

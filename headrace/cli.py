@@ -17,6 +17,7 @@ import typer
 
 from headrace.commands import config, demo, gateway, infer, mesh, plain, token, worker
 from headrace.failure import CommandError
+from headrace.printable import printable
 
 _INTERRUPTED: Final = 130  # what Typer returns after a Ctrl-C
 
@@ -94,5 +95,5 @@ def _path(error: typer.TyperException, arguments: Sequence[str]) -> str:
 
 
 def _fail(sentence: str, code: int) -> int:
-    typer.echo(f"headrace: {sentence}", err=True)
+    typer.echo(printable(f"headrace: {sentence}"), err=True)
     return code

@@ -7,16 +7,27 @@ other, so that what was started is ended.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
 import rich.console
+from rich.segment import Segment
+
+from headrace.printable import printable
 
 
 class Console(rich.console.Console):
-    """Standard output, without rich's colouring of numbers and the like."""
+    """Standard output, without rich's colouring of numbers and the like, and with no text that a terminal obeys."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False)
+
+    def render(
+        self, renderable: rich.console.RenderableType, options: rich.console.ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """As rich does, each text printable."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
 
     def on_broken_pipe(self) -> None:
         """Raise BrokenPipeError."""

@@ -1,6 +1,7 @@
-"""`python -m loadtest.bench`: what the gateway costs. Law: it measures and judges nothing but failed calls.
+"""`python -m loadtest.bench`: what things cost. Law: it measures and judges nothing but failed calls.
 
-The baseline is the least that grpc.aio can do as a proxy (`loadtest.bare`), in the same rounds on the same processor.
+`gateway` is measured against the least that grpc.aio can do as a proxy (`loadtest.bare`), in the same rounds on one
+processor; `mesh` (`loadtest.mesh`) by itself.
 Exit codes: 0 measured, 1 calls failed or something did not start, 2 usage.
 """
 

@@ -92,7 +92,7 @@ def mesh_table(rounds: Sequence[Round]) -> Table:
         "from mesh up to the first answer, s": (1, [one.first_answer for one in rounds], ".2f"),
         "from a change to its effect, s": (1, [taken for one in rounds for taken in one.changes], ".2f"),
         "a sidecar's resident memory, MiB": (2**20, [size for one in rounds for size in one.resident], ".0f"),
-        "of it not shared, MiB": (2**20, [size for one in rounds for size in one.proportional], ".0f"),
+        "its proportional share (PSS), MiB": (2**20, [size for one in rounds for size in one.proportional], ".0f"),
     }
     for name, (unit, values, form) in figures.items():
         low, middle, high = (format(value / unit, form) for value in (min(values), median(values), max(values)))

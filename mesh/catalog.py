@@ -98,10 +98,13 @@ class Breaker(Frozen):
 class Ejection(Frozen):
     """A copy that fails `errors` times in a row gets no calls for `time`, then for twice as long, and so on.
 
-    Copies are looked at every `interval`; at `most` this share of a version's copies is out at a time.
+    What is counted is, with `gateway`, that it does not answer, in time, or says UNAVAILABLE; with `5xx`, as Istio does
+    by itself, also INTERNAL, UNKNOWN, DATA_LOSS and UNIMPLEMENTED, which some models say to bad requests. Copies are
+    looked at every `interval`; at `most` this share of a version's copies is out at a time.
     """
 
     errors: int = Field(default=5, ge=1, le=2**31 - 1)
+    count: Literal["5xx", "gateway"] = "5xx"
     interval: Annotated[Duration, Field(ge=0.001)] = 1.0
     time: Annotated[Duration, Field(ge=0.001)] = 5.0
     most: Share = 0.5

@@ -117,7 +117,7 @@ def _outputs(request: pb.ModelInferRequest, settings: Settings) -> tuple[str, ..
         if output.name in asked:
             raise malformed(f"output '{output.name}' is asked for twice")
         if "classification" in output.parameters:
-            raise not_here("this worker does not serve the classification extension")
+            raise malformed("this worker does not serve the classification extension")
         if any(key.startswith("shared_memory_") for key in output.parameters):
             raise not_here("this worker does not serve shared memory")
         asked.append(output.name)

@@ -14,6 +14,7 @@ import aiohttp
 
 _PATIENCE: Final = aiohttp.ClientTimeout(total=5.0)
 _TEXT: Final = re.compile(r'^(?P<name>\S+): (?:"(?P<text>[^"]*)"|(?P<number>\d+))$', re.MULTILINE)
+_LARGEST: Final = 64 * 1024 * 1024  # bytes
 
 
 class UnreachableError(Exception):
@@ -31,7 +32,7 @@ class Admin:
         """A page. Raises UnreachableError."""
         try:
             async with self._session.get(f"http://{self.address}/{path}", params=query, timeout=_PATIENCE) as answer:
-                text = await answer.text()
+                text = await _text(answer)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise UnreachableError(f"{self.address} does not answer: {type(error).__name__}") from None
         if answer.status != HTTPStatus.OK:
@@ -46,3 +47,12 @@ class Admin:
         """Counters, gauges and texts whose names hold the pattern."""
         page = await self.get("stats", filter=pattern)
         return {found["name"]: found["text"] or found["number"] or "" for found in _TEXT.finditer(page)}
+
+
+async def _text(answer: aiohttp.ClientResponse) -> str:
+    body = bytearray()
+    async for chunk in answer.content.iter_chunked(65536):
+        body += chunk
+        if len(body) > _LARGEST:
+            raise UnreachableError(f"{answer.url.authority} sends more than {_LARGEST} bytes")
+    return body.decode(errors="replace")

@@ -51,6 +51,13 @@ def identities(world: World, service: Service) -> list[str]:
     return sorted({name for name in of_copies if name is not None} | set(listed))
 
 
+def everyone(world: World) -> Iterator[tuple[Resource[ServiceEntry], Copy]]:
+    """Every copy of every port of every service, and who registered it."""
+    for host, where in entries(world):
+        for entry, _, copy in _of_host(world, host, where):
+            yield entry, copy
+
+
 def targets(world: World, address: str, namespace: str) -> list[tuple[Service, ServicePort, Copy]]:
     """What a workload of an address serves: the oldest service first, each with its port and the workload's own."""
     found = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 from mesh.envoy.proto import Json
 
@@ -27,6 +28,9 @@ def text(message: Json, name: str) -> str:
 
 
 def number(message: Json, name: str) -> float:
-    """A number of whatever kind."""
+    """A number of whatever kind. Raises ValueError: it is none."""
     found = message.get(name, 0)
-    return float(found) if isinstance(found, int | float | str) else 0.0
+    value = float(found) if isinstance(found, int | float | str) else 0.0
+    if not isfinite(value):
+        raise ValueError(f"{name} is no number")
+    return value

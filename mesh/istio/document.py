@@ -24,6 +24,8 @@ _INT: Final = re.compile(r"[-+]?(?:0[bB][01_]+|0[xX][0-9a-fA-F_]+|0[oO]?[0-7_]+|
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _SPECIAL_FLOAT: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
+_SPARE: Final = 1000
+
 
 class RefusedError(Exception):
     """Resources that cannot be used; one line for each mistake: `FILE:LINE: KIND NAMESPACE/NAME: FIELD: what`."""
@@ -105,13 +107,14 @@ def read_documents(text: str, source: str) -> tuple[Document, ...]:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RefusedError([f"{source}:{line}: {error.problem or 'no YAML'}"]) from None
     except RecursionError:
-        raise RefusedError([f"{source}:1: something in it holds itself"]) from None
+        raise RefusedError([f"{source}:1: something in it holds itself, or is nested too deep"]) from None
     except (yaml.YAMLError, ValueError) as error:
         raise RefusedError([f"{source}:1: no YAML: {error}"]) from None
 
 
 def _documents(text: str, source: str) -> Iterator[Document]:
     loader = _Loader(text)
+    left = _Budget(_SPARE + len(text))
     try:
         while loader.check_node():
             node = loader.get_node()
@@ -121,7 +124,7 @@ def _documents(text: str, source: str) -> Iterator[Document]:
             if not isinstance(node, yaml.MappingNode):
                 raise RefusedError([f"{source}:{line}: not a resource: a resource is a mapping"])
             lines: dict[tuple[str, ...], int] = {}
-            mistakes = list(_walk(node, (), source, lines))
+            mistakes = list(_walk(node, (), source, lines, left))
             if mistakes:
                 raise RefusedError(mistakes)
             yield Document(source, line, loader.construct_document(node), lines)
@@ -129,8 +132,24 @@ def _documents(text: str, source: str) -> Iterator[Document]:
         loader.dispose()
 
 
-def _walk(node: yaml.Node, place: tuple[str, ...], source: str, lines: dict[tuple[str, ...], int]) -> Iterator[str]:
+@dataclass
+class _Budget:
+    """How many parts a file may still have. One without aliases has fewer than it has characters."""
+
+    parts: int
+
+    def spend(self, source: str) -> None:
+        """One of them. Raises RefusedError."""
+        self.parts -= 1
+        if self.parts < 0:
+            raise RefusedError([f"{source}:1: its aliases (*) make too much of it"])
+
+
+def _walk(
+    node: yaml.Node, place: tuple[str, ...], source: str, lines: dict[tuple[str, ...], int], left: _Budget
+) -> Iterator[str]:
     """Note the line of every part; yield a mistake for each key that occurs twice or is no scalar."""
+    left.spend(source)
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -143,11 +162,11 @@ def _walk(node: yaml.Node, place: tuple[str, ...], source: str, lines: dict[tupl
                 yield f"{where}: {key.value} occurs twice"
             seen.add(key.value)
             lines[(*place, key.value)] = line
-            yield from _walk(value, (*place, key.value), source, lines)
+            yield from _walk(value, (*place, key.value), source, lines, left)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             lines[(*place, str(index))] = item.start_mark.line + 1
-            yield from _walk(item, (*place, str(index)), source, lines)
+            yield from _walk(item, (*place, str(index)), source, lines, left)
 
 
 def _key(key: object) -> str:

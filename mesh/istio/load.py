@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
@@ -15,6 +15,8 @@ from mesh.istio.proxies import Proxy
 from mesh.istio.resource import path as place
 from mesh.istio.resource import read_resources, words
 from mesh.istio.world import World
+
+_LARGEST: Final = 16 * 1024 * 1024  # characters of a file
 
 
 def is_of_resources(name: str) -> bool:
@@ -85,7 +87,11 @@ def _near(case: Path, name: str) -> Path | None:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text()
+        with file.open(encoding="utf-8") as opened:
+            text = opened.read(_LARGEST + 1)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise RefusedError([f"{file}: cannot be read: {why}"]) from None
+    if len(text) > _LARGEST:
+        raise RefusedError([f"{file}: cannot be read: it has more than {_LARGEST} characters"])
+    return text

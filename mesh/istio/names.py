@@ -41,6 +41,13 @@ def check_dns_label(name: str) -> str:
     return name
 
 
+def check_subdomain(name: str) -> str:
+    """A name as Kubernetes has it (RFC 1123), several labels with dots between."""
+    if len(name) > 253 or not all(map(is_dns_label, name.split("."))):
+        raise ValueError(f"{name!r} is no name (letters, digits, '-' and '.', at most 253)")
+    return name
+
+
 def _check_dns_label_or_none(name: str) -> str:
     return check_dns_label(name) if name else name
 
@@ -124,5 +131,7 @@ def labels_match(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 Fqdn = Annotated[str, AfterValidator(check_fqdn)]
 Host = Annotated[str, AfterValidator(check_host)]
 DnsLabel = Annotated[str, AfterValidator(check_dns_label)]
+Subdomain = Annotated[str, AfterValidator(check_subdomain)]
+SubdomainOrNone = Annotated[str, AfterValidator(lambda name: check_subdomain(name) if name else name)]
 DnsLabelOrNone = Annotated[str, AfterValidator(_check_dns_label_or_none)]
 IpOrNetwork = Annotated[str, AfterValidator(check_address_or_network)]

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from mesh.istio.message import Message
-from mesh.istio.names import DnsLabel
-from mesh.istio.values import Labels, Text
+from mesh.istio.names import DnsLabel, Subdomain
+from mesh.istio.values import Labels
 
 
 def _ip(value: str) -> str:
@@ -19,9 +19,9 @@ def _ip(value: str) -> str:
 class Proxy(Message):
     """One sidecar, as `proxies.yaml` describes it."""
 
-    name: Text
+    name: Subdomain
     namespace: DnsLabel
-    service_account: Text = "default"
+    service_account: Subdomain = "default"
     ip: Annotated[str, AfterValidator(_ip)]
     labels: Labels = Field(default_factory=dict)
     type: Literal["sidecar"] = "sidecar"

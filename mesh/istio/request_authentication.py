@@ -23,7 +23,7 @@ def check_jwks(value: str) -> str:
         return value
     try:
         document = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("is no JSON") from None
     keys = document.get("keys", [document]) if isinstance(document, dict) else None
     if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):

@@ -16,14 +16,14 @@ from mesh.istio.authorization_policy import AuthorizationPolicy
 from mesh.istio.destination_rule import DestinationRule
 from mesh.istio.document import Document, RefusedError
 from mesh.istio.message import Message, Mistake, Place, mistakes_of
-from mesh.istio.names import DnsLabel
+from mesh.istio.names import DnsLabel, Subdomain
 from mesh.istio.peer_authentication import PeerAuthentication
 from mesh.istio.request_authentication import RequestAuthentication
 from mesh.istio.selector import Exported
 from mesh.istio.service_entry import ServiceEntry
 from mesh.istio.sidecar import Sidecar
 from mesh.istio.telemetry import Telemetry
-from mesh.istio.values import Labels, Text
+from mesh.istio.values import Labels
 from mesh.istio.virtual_service import VirtualService
 from mesh.istio.workload_entry import WorkloadEntry
 
@@ -54,7 +54,7 @@ Spec_co = TypeVar("Spec_co", bound=Message, covariant=True)
 class Metadata(Message):
     """What names a resource. `creation_timestamp` (RFC 3339, empty: none) orders resources that compete."""
 
-    name: Text
+    name: Subdomain
     namespace: DnsLabel = "default"
     labels: Labels = Field(default_factory=dict)
     annotations: Mapping[str, str] = {}

@@ -5,8 +5,8 @@ Whole numbers may stand in quotes; a duration is Go's (`250ms`, `1h30m`) and hel
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -102,7 +102,7 @@ def _whole(low: int, high: int) -> BeforeValidator:
 def _double(value: object) -> float:
     if isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value):
         value = float(value)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise ValueError("must be a number")
     return float(value)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from mesh.istio.message import Message, Unimplemented
-from mesh.istio.names import DnsLabel, check_fqdn, is_ip
+from mesh.istio.names import DnsLabel, SubdomainOrNone, check_fqdn, is_ip
 from mesh.istio.values import Labels, Port, UInt32
 
 
@@ -29,6 +29,6 @@ class WorkloadEntry(Message):
     ports: Mapping[DnsLabel, Port] = {}
     labels: Labels = Field(default_factory=dict)
     weight: UInt32 = 0
-    service_account: str = ""
+    service_account: SubdomainOrNone = ""
     network: Unimplemented = None
     locality: Unimplemented = None

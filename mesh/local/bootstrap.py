@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from mesh.envoy.proto import Json
 from mesh.local.addresses import ADMIN_PORT
 from mesh.local.files import CLUSTERS, LISTENERS, source
 from mesh.local.workloads import Workload
+
+# What changes nothing: every user of the machine, and every web page in a browser there, can ask.
+_PAGES: Final = (
+    r"/(|certs|clusters|config_dump|help|hot_restart_version|listeners|memory|ready|server_info|stats(/prometheus)?)"
+    r"(\?.*)?"
+)
 
 
 def bootstrap(workload: Workload, folder: Path, roots: Json) -> Json:
@@ -19,7 +26,7 @@ def bootstrap(workload: Workload, folder: Path, roots: Json) -> Json:
             "id": f"sidecar~{proxy.ip}~{workload.name}~{proxy.namespace}.svc.cluster.local",
             "cluster": workload.name,
         },
-        "admin": {"address": {"socket_address": address}},
+        "admin": {"address": {"socket_address": address}, "allow_paths": [{"safe_regex": {"regex": _PAGES}}]},
         "dynamic_resources": {
             "cds_config": source(folder / CLUSTERS),
             "lds_config": source(folder / LISTENERS),

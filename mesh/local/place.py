@@ -63,7 +63,10 @@ def taken(place: Path, folder: Path) -> Iterator[None]:
 
 
 def runs(place: Path) -> bool:
-    """Whether a mesh runs there."""
+    """Whether a mesh of this user's runs there. Raises MeshError: another user could have put anything there."""
+    for each in (place.parent, place):
+        with contextlib.suppress(FileNotFoundError):
+            _check(each)
     try:
         lock = os.open(place, _FOLDER)
     except OSError:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 from typing import Final
 
+from mesh.envoy.copies import everyone
 from mesh.envoy.proto import refusal
 from mesh.istio.authorization_policy import AuthorizationPolicy, Rule
 from mesh.istio.document import RefusedError
@@ -21,7 +22,7 @@ _OWN: Final = (ADMIN_PORT, OUTBOUND_PORT)
 
 def refuse(world: World) -> None:
     """Raises RefusedError with every such place."""
-    found = [*_in_workload_entries(world), *_in_service_entries(world), *_in_policies(world)]
+    found = [*_in_workload_entries(world), *_in_service_entries(world), *_past_sidecars(world), *_in_policies(world)]
     if found:
         raise RefusedError([line for one in found for line in one.mistakes])
 
@@ -48,6 +49,16 @@ def _in_service_entries(world: World) -> Iterator[RefusedError]:
             target = port.target_port or port.number
             if target in _OWN and service.spec.workload_selector is not None:
                 yield refusal(service, ("ports", index), _taken(target))
+
+
+def _past_sidecars(world: World) -> Iterator[RefusedError]:
+    """Copies without an identity at whose address a process with one listens: its policies would not hold for them."""
+    found = [*everyone(world)]
+    processes = {(copy.address, copy.port) for _, copy in found if copy.identity}
+    for entry, copy in found:
+        if copy.identity is None and (copy.address, copy.port) in processes:
+            what = f"leads past the sidecar of the process at {copy.address}:{copy.port}: it has no serviceAccount"
+            yield refusal(entry, (), f"{copy.name} {what}")
 
 
 def _taken(port: int) -> str:

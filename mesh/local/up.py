@@ -24,7 +24,7 @@ from mesh.istio.document import RefusedError
 from mesh.istio.load import load_world, resources
 from mesh.istio.mesh_config import MeshConfig
 from mesh.istio.world import World
-from mesh.local.addresses import Addresses, is_free
+from mesh.local.addresses import SIDECARS, Addresses, is_free
 from mesh.local.authority import Authority, is_due
 from mesh.local.failure import MeshError, PassingError
 from mesh.local.fleet import Fleet, Means
@@ -112,7 +112,7 @@ class LocalMesh:
         self._caller = caller
         self._keys = keys
         self._watcher = watcher
-        self._addresses = Addresses(random.random, is_free)
+        self._addresses = Addresses(SIDECARS, random.random, is_free)
         self._seen = look(options.folder)
         self._world: World | None = None  # what is in force
         self._changing = asyncio.Lock()
@@ -172,7 +172,7 @@ class LocalMesh:
             began = time.monotonic()
             try:
                 await self.carry_out(anew=anew)
-            except (RefusedError, MeshError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, what is in force stays, and may be changed back
                 why, passing = _why(error), isinstance(error, PassingError)
             else:
                 self._watcher.tell(f"{what}: in force after {time.monotonic() - began:.2f} s")
@@ -202,8 +202,12 @@ class LocalMesh:
             self._watcher.tell(f"it is in force, but not everyone can be told: {_words(error)}")
 
 
-def _why(error: RefusedError | MeshError) -> str:
-    return "".join(f"\n  {line}" for line in error.mistakes) if isinstance(error, RefusedError) else f" {error}"
+def _why(error: Exception) -> str:
+    if isinstance(error, RefusedError):
+        return "".join(f"\n  {line}" for line in error.mistakes)
+    if isinstance(error, MeshError):
+        return f" {error}"
+    return f" this is a defect of headrace, please report it: {type(error).__name__}: {error}"
 
 
 def _words(error: OSError) -> str:

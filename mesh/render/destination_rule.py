@@ -65,7 +65,7 @@ def _outlier_detection(model: Model) -> Fields | None:
         return None
     return {
         "consecutiveGatewayErrors": ejection.errors,
-        "consecutive5xxErrors": ejection.errors,
+        "consecutive5xxErrors": ejection.errors if ejection.count == "5xx" else 0,
         "interval": duration(ejection.interval),
         "baseEjectionTime": duration(ejection.time),
         "maxEjectionPercent": percent(ejection.most),

@@ -23,13 +23,16 @@ async def looked_at(admin: Admin) -> Look:
     statistics = await _page(admin, "stats", format="json", histogram_buckets="detailed", filter=_SHOWN)
     clusters = await _page(admin, "clusters", format="json")
     tables = [part(one, "route_config") for one in parts(dump, "configs")]
-    return look(time.monotonic(), tables, statistics, clusters)
+    try:
+        return look(time.monotonic(), tables, statistics, clusters)
+    except ValueError:
+        raise UnreachableError(f"what {admin.address} tells is not what an Envoy answers") from None
 
 
 async def _page(admin: Admin, path: str, **query: str) -> Json:
     try:
         page = json.loads(await admin.get(path, **query))
-    except ValueError:
+    except (ValueError, RecursionError):
         page = None
     if not isinstance(page, dict):
         raise UnreachableError(f"{admin.address}/{path} is not what an Envoy answers")

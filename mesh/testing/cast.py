@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from mesh.local.addresses import Addresses, is_free
+from mesh.local.addresses import STAND_INS, Addresses, is_free
 from mesh.local.plan import Plan
 from mesh.local.state import Beside, besides
 from mesh.local.workloads import Key
@@ -20,7 +20,7 @@ class Cast:
         self.workers: Mapping[str, Worker] = {}
         self.sidecars: Mapping[str, Beside] = {}
         self.gateway: str | None = None
-        self._addresses = Addresses(random.random, is_free)
+        self._addresses = Addresses(STAND_INS, random.random, is_free)
         self._stand_ins: dict[Key, Worker] = {}
 
     def process_of(self, key: Key, _written: str) -> str:

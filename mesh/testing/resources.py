@@ -22,7 +22,7 @@ from protos import units
 
 Labels = Mapping[str, str]
 Services = Mapping[str, Sequence[Labels]]
-"""HOST:PORT of a service -> the labels of each of its copies."""
+"""HOST:PORT of a service -> the labels of each of its copies, the same for each port of a host."""
 
 ADDED: Final = "mesh-testing.yaml"
 _BETWEEN: Final = re.compile(r"^---[ \t]*(?:#.*)?\n", re.MULTILINE)
@@ -76,20 +76,31 @@ def _is(document: str, kind: str, name: str, namespace: str | None) -> bool:
 
 
 def _services(services: Services) -> Iterator[dict[str, Any]]:
-    for service, copies in services.items():
-        host, _, port = units.address(service).rpartition(":")
+    for host, (ports, copies) in _hosts(services).items():
         name, namespace = [*host.split("."), "default"][:2]
         selector = {_SERVICE: name}
         spec: dict[str, Any] = {
             "hosts": [host],
             "location": "MESH_INTERNAL",
             "resolution": "STATIC",
-            "ports": [{"number": int(port), "name": "grpc", "protocol": "GRPC"}],
+            "ports": [{"number": port, "name": f"grpc-{port}", "protocol": "GRPC"} for port in ports],
             "workloadSelector": {"labels": selector},
         }
         yield _resource("ServiceEntry", name, namespace, spec)
         for index, labels in enumerate(copies, 1):
             yield _workload(f"{name}-{index}", namespace, name, {**labels, **selector})
+
+
+def _hosts(services: Services) -> Mapping[str, tuple[list[int], Sequence[Labels]]]:
+    """Host -> its ports, and the labels of its copies."""
+    found: dict[str, tuple[list[int], Sequence[Labels]]] = {}
+    for service, copies in services.items():
+        host, _, port = units.address(service).rpartition(":")
+        ports, same = found.setdefault(host, ([], copies))
+        if same != copies:
+            raise ValueError(f"services: the ports of {host} have the same copies")
+        ports.append(int(port))
+    return found
 
 
 def _caller(caller: str, labels: Labels) -> dict[str, Any]:

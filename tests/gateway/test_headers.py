@@ -54,6 +54,7 @@ _HOP = [
     "keep-alive",
     "proxy-connection",
     "server",
+    "sw8",
     "te",
     "transfer-encoding",
     "upgrade",
@@ -147,3 +148,16 @@ def test_text_that_grpc_does_not_carry_is_the_callers_mistake(value: str) -> Non
     assert caught.value.reason is Reason.REQUEST_MALFORMED
     assert value not in caught.value.public
     assert ("x-note", "sound") in _sent([("x-note", "sound")])
+
+
+def test_so_much_metadata_that_a_sidecar_would_refuse_it_is_the_callers_mistake() -> None:
+    """The mesh would hold it against the worker, try others, and eject them one after the other."""
+    assert len(_sent([(f"x-{number}", "") for number in range(50)])) == 50 + len(OURS)
+    with pytest.raises(HeadraceError, match="the metadata has 51 entries for the worker; 50 is the most") as refused:
+        _sent([(f"x-{number}", "") for number in range(51)])
+    assert refused.value.reason is Reason.REQUEST_MALFORMED
+    _sent([("x-own", "v" * 6107)])
+    with pytest.raises(HeadraceError, match="the metadata has 6145 bytes for the worker; 6144 is the most"):
+        _sent([("x-own", "v" * 6108)])
+    _sent([("authorization", "v" * 16000)], forward_token=True)  # of which the verifier knows the bounds
+    _sent([("user-agent", "v" * 9000)] * 100)  # what does not travel does not count

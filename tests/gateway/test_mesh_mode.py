@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -14,10 +15,11 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2
 
+from mesh.testing import Mesh
 from tests.envoy import needs_envoy
 from tests.gateway.mesh_world import World, behind_a_mesh, infer_request
 from tests.gateway.test_service import refused
-from tests.gateway.world import CLIENT, SERVICE
+from tests.gateway.world import CLIENT, INFER, SERVICE
 
 Code = grpc.StatusCode
 pytestmark = [needs_envoy, pytest.mark.asyncio(loop_scope="module")]
@@ -169,6 +171,31 @@ async def test_a_breaker_as_wide_as_its_default_opens(tmp_path: Path) -> None:
                     call.cancel()
                 await asyncio.gather(*calls, return_exceptions=True)
     assert (first.status, first.reason) == (Code.RESOURCE_EXHAUSTED, "OVERLOADED")
+
+
+def ejections(mesh: Mesh, subset: str) -> int:
+    at = mesh.sidecars["gateway"].admin
+    with urllib.request.urlopen(f"http://{at}/stats?filter={subset}.*ejections_enforced_total") as page:
+        return int(page.read().decode().rpartition(": ")[2])
+
+
+@pytest.mark.parametrize(("leeway", "ejected"), [(None, False), (-0.03, True)])
+async def test_callers_in_a_hurry_eject_no_copy(
+    leeway: float | None, ejected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller's deadline is no fault of the worker's. A sidecar that knew of it would hold it against the copy."""
+    if leeway is not None:
+        monkeypatch.setattr("gateway.exchange._LEEWAY", leeway)
+    eager = {"errors": 3, "interval": "100ms", "time": "60s", "most": "50%"}
+    async with behind_a_mesh(tmp_path, ejection=eager, retries={"attempts": 0}) as world:
+        for worker in world.mesh.workers.values():
+            worker.answers(after=1.0)
+        hurry = world.channel.unary_unary(INFER)
+        for _ in range(4):
+            calls = [hurry(infer_request(), metadata=world.metadata, timeout=0.1) for _ in range(8)]
+            await asyncio.gather(*(refused(call) for call in calls))
+        counted = await asyncio.to_thread(ejections, world.mesh, "v1")
+    assert (counted > 0) is ejected
 
 
 # ---- state ----

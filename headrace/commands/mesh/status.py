@@ -46,7 +46,8 @@ def status(
     from mesh.envoy.admin import UnreachableError  # noqa: PLC0415 - aiohttp
     from mesh.local.failure import MeshError  # noqa: PLC0415
 
-    seconds = parse.seconds(over, "--over")
+    if not (seconds := parse.seconds(over, "--over")):
+        raise typer.BadParameter("in no time nothing is counted", param_hint="--over")
     try:
         address = admin or _gateways(folder)
         asyncio.run((_watched if watch else _once)(address, model, seconds, output))

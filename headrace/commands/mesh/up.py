@@ -26,40 +26,47 @@ if TYPE_CHECKING:
 _PROXY: Final = "127.0.0.1:15001"
 _LIFETIMES: Final = (10.0, 365 * 24 * 3600.0)  # seconds; the roots are good for no longer
 
+_Folder = Annotated[
+    Path, typer.Argument(exists=True, file_okay=False, metavar="DIR", help="Istio resources, in *.yaml files.")
+]
+_Proxy = Annotated[
+    str | None,
+    typer.Option(
+        parser=parse.address,
+        metavar="HOST:PORT",
+        help=f"Where the gateway calls by its sidecar; by default {_PROXY}.",
+    ),
+]
+_Xds = Annotated[
+    str | None,
+    typer.Option(
+        parser=parse.address,
+        metavar="HOST:PORT",
+        help="Or the gateway has no sidecar: here its xDS client is told what to do.",
+    ),
+]
+_Gateway = Annotated[
+    str | None,
+    typer.Option(metavar="NAMESPACE/NAME", help="The gateway's WorkloadEntry; else the one that serves nothing."),
+]
+_Mesh = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Istio's MeshConfig: trustDomain and the like."),
+]
+_Lifetime = Annotated[
+    str, typer.Option(metavar="DURATION", help="How long a certificate is good; renewed at half of it.")
+]
+_Envoy = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="The Envoy to run.")]
+
 
 def up(
-    folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, metavar="DIR", help="Istio resources, in *.yaml files.")
-    ],
-    proxy: Annotated[
-        str | None,
-        typer.Option(
-            parser=parse.address,
-            metavar="HOST:PORT",
-            help=f"Where the gateway calls by its sidecar; by default {_PROXY}.",
-        ),
-    ] = None,
-    xds: Annotated[
-        str | None,
-        typer.Option(
-            parser=parse.address,
-            metavar="HOST:PORT",
-            help="Or the gateway has no sidecar: here its xDS client is told what to do.",
-        ),
-    ] = None,
-    gateway: Annotated[
-        str | None,
-        typer.Option(metavar="NAMESPACE/NAME", help="The gateway's WorkloadEntry; else the one that serves nothing."),
-    ] = None,
-    mesh: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="The mesh's own settings.")
-    ] = None,
-    lifetime: Annotated[
-        str, typer.Option(metavar="DURATION", help="How long a certificate is good; renewed at half of it.")
-    ] = "1h",
-    envoy: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="The Envoy to run.")
-    ] = None,
+    folder: _Folder,
+    proxy: _Proxy = None,
+    xds: _Xds = None,
+    gateway: _Gateway = None,
+    mesh: _Mesh = None,
+    lifetime: _Lifetime = "1h",
+    envoy: _Envoy = None,
 ) -> int:
     """Run Istio resources on this machine: an Envoy beside each process, with mTLS between them.
 

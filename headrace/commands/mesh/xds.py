@@ -21,7 +21,8 @@ def xds(
     ],
     proxy: Annotated[str, typer.Option(metavar="NAME", help="Whose configuration to print.")],
     mesh: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="The mesh's own settings.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Istio's MeshConfig: trustDomain and the like."),
     ] = None,
 ) -> None:
     """Print what Istio's control plane would send to a sidecar: clusters, routes, listeners, endpoints.

@@ -153,6 +153,14 @@ def test_what_cannot_be_rendered_changes_nothing(config: Path, to: Path, old: st
     assert files(to) == before
 
 
+def test_another_trust_domain_is_the_meshs_too(config: Path, to: Path) -> None:
+    assert render(config, to).stderr == ""
+    config.write_text(CONFIG + "mesh: {trust_domain: corp.example}\n")
+    done = render(config, to)
+    assert done.returncode == 0
+    assert done.stderr == "the mesh's trustDomain must be 'corp.example', too: mesh up takes it with --mesh FILE\n"
+
+
 def test_a_folder_that_cannot_be_written(config: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = render(config, tmp_path / "file" / "istio")

@@ -107,6 +107,12 @@ def test_a_model_that_is_not_there(canary: Mesh) -> None:
     assert "routes for no model resnet; it does for digits" in found.stderr
 
 
+def test_no_time_is_no_time() -> None:
+    found = status("--admin", "127.0.0.1:1", "--over", "0s")
+    assert found.returncode == 2
+    assert "in no time nothing is counted" in found.stderr
+
+
 def test_nobody_to_ask() -> None:
     found = status("--admin", "127.0.0.1:1")
     assert (found.returncode, found.stdout) == (1, "")

@@ -186,6 +186,14 @@ def test_a_port_that_no_one_registered_has_no_routes(port: str) -> None:
     assert (found.unknown, found.tried, found.winner) == (True, (), None)
 
 
+def test_what_a_request_can_provoke_is_not_counted_where_the_catalog_says_so() -> None:
+    world = load_world(resources(CATALOGS / "canary" / "istio"))
+    who = caller(world, workloads(world))
+    found = explain(world, who, call("digits", authority(world, who, "digits"), "ModelInfer", "1", {}))
+    (said,) = says(found)["ejection"]
+    assert said.startswith("a copy with 3 failures (no connection, UNAVAILABLE or DEADLINE_EXCEEDED) in a row")
+
+
 def test_what_was_rendered() -> None:
     world = load_world(resources(CATALOGS / "canary" / "istio"))
     who = caller(world, workloads(world))

@@ -44,9 +44,23 @@ def test_documents_and_their_lines() -> None:
         ("a: [\n", "f.yaml:2"),
         ("? [a]\n: b\n", "a key is a word"),
         ("a: !!python/none x", "f.yaml:1"),
-        ("a: &a [*a]", "f.yaml:1: something in it holds itself"),
+        ("a: &a [*a]", "f.yaml:1: something in it holds itself, or is nested too deep"),
+        ("a: " + "[" * 3000 + "]" * 3000, "f.yaml:1: something in it holds itself, or is nested too deep"),
     ],
 )
 def test_what_is_no_resource(text: str, words: str) -> None:
     with pytest.raises(RefusedError, match=words.replace("[", r"\[")):
         read_documents(text, "f.yaml")
+
+
+def test_what_aliases_make_of_a_file_is_bounded() -> None:
+    """Each of a few lines holds the one before nine times: a billion parts, and all memory."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    with pytest.raises(RefusedError, match=r"f\.yaml:1: its aliases \(\*\) make too much of it"):
+        read_documents("\n".join(lines), "f.yaml")
+
+
+def test_aliases_may_be_used() -> None:
+    (one,) = read_documents("a: &a {b: [1, 2]}\nc: [*a, *a]\n", "f.yaml")
+    assert one.data["c"] == [{"b": [1, 2]}] * 2

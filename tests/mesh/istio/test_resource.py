@@ -76,6 +76,18 @@ def test_both_names_of_a_field_and_null() -> None:
             "portLevelMtls.0: 0 is",
         ),
         (_text("RequestAuthentication", "{jwtRules: [{issuer: a, jwks: '{}x'}]}"), "jwtRules[0].jwks: is no JSON"),
+        (
+            _text("RequestAuthentication", f"{{jwtRules: [{{issuer: a, jwks: '{'[' * 100_000}'}}]}}"),
+            "jwtRules[0].jwks: is no JSON",
+        ),
+        *(
+            (_text("WorkloadEntry", "{address: 127.0.0.1}", f'{{name: "{name}", namespace: models}}'), "is no name")
+            for name in (r"a\0", "..", "../../etc/x", "a/b", "\u00fc", "a\u202eb", "x" * 254)
+        ),
+        (
+            _text("WorkloadEntry", r'{address: 127.0.0.1, serviceAccount: "../x"}'),
+            "spec.serviceAccount: '../x' is no name",
+        ),
     ],
 )
 def test_refused(text: str, words: str) -> None:
@@ -90,6 +102,7 @@ def test_the_same_without_the_mistake() -> None:
         _http(f"{ROUTE}, retries: {{attempts: 1, retryOn: 'reset,503'}}"),
         _text("DestinationRule", "{host: d, exportTo: [., other]}"),
         _text("PeerAuthentication", "{selector: {matchLabels: {a: b}}, portLevelMtls: {8001: {}}}"),
+        _text("WorkloadEntry", "{address: 127.0.0.1, serviceAccount: a.b}", "{name: digits-1.v2, namespace: models}"),
         _text("Sidecar", "{egress: [{hosts: ['./*', 'models/digits.models.svc.cluster.local', '~/*']}]}"),
         _http(ROUTE).replace("name: x", "name: x, labels: {app: a}, uid: '1'"),
     ):

@@ -39,7 +39,7 @@ def test_no_duration(bad: object) -> None:
         (Port, [1, 65535, "8001", 8001.0], [0, 65536, "http", True, 1.5, "1.0"]),
         (Count, [0, 2**31 - 1], [-1, 2**31]),
         (PercentInt, [0, 100], [-1, 101]),
-        (Double, [1, "1.5", 2.5], [float("nan"), float("inf"), True, "x"]),
+        (Double, [1, "1.5", 2.5], [float("nan"), float("inf"), True, "x", 10**400, "1e999"]),
         (Bool, [True, False], [1, "true", "yes"]),
     ],
 )

@@ -24,7 +24,7 @@ from mesh.istio.document import read_documents
 from mesh.istio.mesh_config import MeshConfig
 from mesh.istio.resource import read_resources
 from mesh.istio.world import World
-from mesh.local.addresses import ADMIN_PORT, Addresses, is_free
+from mesh.local.addresses import ADMIN_PORT, SIDECARS, Addresses, is_free
 from mesh.local.authority import Authority
 from mesh.local.binary import find
 from mesh.local.fleet import Fleet, Means
@@ -239,7 +239,7 @@ async def fleet(place: Path, told: list[str] | None = None) -> AsyncIterator[Fle
 
 def free_places() -> Places:
     """Sidecars where nobody else is."""
-    return Places(Addresses(random.random, is_free).of, as_written)
+    return Places(Addresses(SIDECARS, random.random, is_free).of, as_written)
 
 
 async def page(address: str, path: str, **query: str) -> str:

@@ -139,6 +139,8 @@ def test_a_folder_that_others_can_enter_is_refused(which: str, mode: int, tmp_pa
     (place if which == "place" else place.parent).chmod(mode)
     with pytest.raises(MeshError, match="is not private to you"), taken(place, tmp_path):
         pytest.fail("anyone could write there")
+    with pytest.raises(MeshError, match="is not private to you"):  # and say there whatever they like
+        runs(place)
 
 
 @pytest.mark.parametrize("what", ["link", "file"])

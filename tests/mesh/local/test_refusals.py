@@ -50,3 +50,29 @@ def test_the_ports_of_a_sidecar_itself(port: int) -> None:
     (line,) = refused(SERVICE.replace("8001", str(port)), CALLER)
     assert line.startswith(f"ServiceEntry models/digits: spec.ports[0]: not implemented: at {port}")
     refuse(world(SERVICE.replace("number: 8001", f"number: {port}, targetPort: 8001"), CALLER, copy("one", "v1", 8001)))
+
+
+ALIAS = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: alias, namespace: other}
+spec:
+  hosts: [alias.other.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 9000, name: grpc, protocol: GRPC}]
+  endpoints: [{address: 127.0.0.1, ports: {grpc: 8101}}]
+"""
+PLAIN = copy("plain", "v1", 8101).replace("serviceAccount: digits", "weight: 1")
+
+
+def test_a_way_past_a_sidecar() -> None:
+    """In a cluster the address would be captured, and the policies of the process behind it would hold."""
+    (line,) = refused(SERVICE, CALLER, copy("one", "v1", 8101), ALIAS)
+    assert line.startswith(
+        "ServiceEntry other/alias: spec: alias-0 leads past the sidecar of the process at 127.0.0.1:"
+    )
+    (line,) = refused(SERVICE, CALLER, copy("one", "v1", 8101), PLAIN)
+    assert "plain leads past the sidecar of the process at 127.0.0.1:8101" in line
+    refuse(world(SERVICE, CALLER, copy("one", "v1", 8102), ALIAS))
+    refuse(world(SERVICE, CALLER, ALIAS, PLAIN))

@@ -49,7 +49,8 @@ def test_it_is_found_while_the_mesh_runs_and_only_then(tmp_path: Path) -> None:
 def test_what_a_killed_mesh_has_left_is_not_believed(tmp_path: Path) -> None:
     folder, environ = tmp_path / "istio", {"XDG_RUNTIME_DIR": str(tmp_path)}
     place = place_of(folder, environ)
-    place.mkdir(parents=True)
+    for each in (place.parent, place):
+        each.mkdir(0o700)
     publish(state_of(planned(ALL), folder, place, os.getpid(), Gateway()), place)
     with pytest.raises(MeshError, match="no mesh runs"):
         find(folder, environ)

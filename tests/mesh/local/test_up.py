@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import http.client
 import shutil
 import threading
 from collections.abc import Iterator
@@ -346,7 +348,39 @@ def test_certificates_are_renewed_in_time_also_when_the_clock_jumps(tmp_path: Pa
             keeping.result(20)
 
 
+def test_nobody_can_change_a_sidecar_by_its_admin_pages(as_before: Mesh) -> None:
+    """Every user of the machine can ask there, and every web page in a browser."""
+    admin = as_before.sidecars["one"].admin
+
+    def asked(path: str, **how: Any) -> int:
+        with contextlib.closing(http.client.HTTPConnection(admin, timeout=10)) as connection:
+            connection.request(how.get("method", "GET"), path)
+            return connection.getresponse().status
+
+    changing = ("quitquitquit", "drain_listeners", "logging?level=trace", "healthcheck/fail", "reset_counters")
+    assert {path: asked(f"/{path}", method="POST") for path in changing} == dict.fromkeys(changing, 403)
+    for path in ("stats", "config_dump", "clusters", "ready", "certs", "listeners", "server_info", "stats/prometheus"):
+        assert asked(f"/{path}") == 200, path
+
+
 # ---- what may pass ----
+
+
+def test_a_defect_of_ours_takes_no_mesh_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = folder(tmp_path / "istio", all=joined(SERVICE, CALLER, copy("one", "v1", 8101)))
+    (tmp_path / "place").mkdir()
+    told: list[str] = []
+    options = Options(here, mesh.find(None), MeshConfig(), Gateway(), timedelta(hours=1))
+    with beside(up(options, tmp_path / "place", Watcher(lambda _: None, lambda _: None, told.append))) as lived:
+        keeping = asyncio.run_coroutine_threadsafe(lived.value.keep(), lived.loop)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "plan", lambda *_: {}["not there"])
+            folder(here, more=STRICT)
+            eventually(lambda: told, "that it is told")
+        assert told[0].startswith("the folder cannot be used, and what was before stays: this is a defect of headrace")
+        folder(here, more=STRICT + "# again\n")
+        eventually(lambda: told[-1].startswith("the folder: in force"), "that the next change is in force")
+        keeping.cancel()
 
 
 def test_what_could_not_be_done_but_may_be_later_is_tried_again(

@@ -40,6 +40,12 @@ def test_a_model_alone_has_its_limits_on_the_rule() -> None:
     ]
 
 
+def test_what_a_request_can_provoke_need_not_be_counted() -> None:
+    """A 0 switches it off; without the field Envoy would count to 5."""
+    counted = spec(model(ejection={"errors": 3, "count": "gateway"}))["trafficPolicy"]["outlierDetection"]
+    assert (counted["consecutiveGatewayErrors"], counted["consecutive5xxErrors"]) == (3, 0)
+
+
 def test_models_that_share_a_host_have_them_on_their_subsets() -> None:
     found = spec(model("a"), model("b", breaker={"requests": 7}))
     assert found["trafficPolicy"] == {"tls": {"mode": "ISTIO_MUTUAL"}}

@@ -66,6 +66,17 @@ def test_services_are_written_as_istio_writes_what_is_no_pod() -> None:
         assert [each.name for each in selected] == {"digits": ["digits-1", "digits-2"], "lone": ["lone-1"]}[one.name]
 
 
+def test_a_host_may_have_several_ports() -> None:
+    copies = [{"version": "v1"}]
+    text = written({"digits:8001": copies, "digits:8002": copies}, "infer/gateway", {})
+    world = World(MeshConfig(), read_resources(read_documents(text, "added.yaml")))
+    (service,) = world.of(ServiceEntry)
+    assert [port.number for port in service.spec.ports] == [8001, 8002]
+    assert len(world.of(WorkloadEntry)) == 2
+    with pytest.raises(ValueError, match="the ports of digits have the same copies"):
+        written({"digits:8001": copies, "digits:8002": []}, "infer/gateway", {})
+
+
 @pytest.mark.parametrize("service", ["digits.models", "digits:grpc", ":8001"])
 def test_a_service_has_a_port(service: str) -> None:
     with pytest.raises(ValueError, match="is not HOST:PORT"):
