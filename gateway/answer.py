@@ -71,7 +71,7 @@ def worker_error(error: grpc.aio.AioRpcError, request_id: str) -> HeadraceError:
             retry_after=_NOT_READY_FOR,
         )
     if said in _ABOUT_ITSELF or _is_of_the_mesh(said, words):
-        return unforeseen(request_id, f"the worker says {said.name}: {words}")
+        return unforeseen(request_id, f"the worker, or the mesh, says {said.name}: {words}")
     return HeadraceError(said, None, words, details=_details(error))
 
 

@@ -61,7 +61,7 @@ def split(console: Console, reached: Mapping[str, int]) -> None:
 
 def shift(console: Console, found: Shift) -> None:
     """Weights that were changed while calls flowed."""
-    done(console, f"traffic shifted to {found.after:.0%} for version 2, in force after {found.took:.2f} s")
+    done(console, f"weights shifted to 50/50, in force after {found.took:.2f} s; {found.after:.0%} went to version 2")
     _none_failed(console, found.calls, found.slowest)
 
 

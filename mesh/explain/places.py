@@ -79,9 +79,11 @@ def call(model: str, authority: str, method: str, version: str | None, more: Hea
 
 def _port(seen: Mapping[str, Service], host: str) -> int:
     service = seen.get(host.lower())
-    ports = [port.number for port in service.ports if port.http2] if service is not None else []
+    if service is None:
+        raise UnclearError(f"no service seen from there is {host}; there are {', '.join(sorted(seen)) or 'none'}")
+    ports = [port.number for port in service.ports if port.http2]
     if len(ports) != 1:
-        what = f"the ports {', '.join(map(str, ports))}" if ports else "no port for gRPC that is seen from there"
+        what = f"the ports {', '.join(map(str, ports))}" if ports else "no port for gRPC"
         raise UnclearError(f"{host} has {what}: say it with --host {host}:PORT")
     return ports[0]
 

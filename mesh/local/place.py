@@ -50,7 +50,7 @@ def taken(place: Path, folder: Path) -> Iterator[None]:
         what = "the files of the mesh cannot be kept there; choose another place with XDG_RUNTIME_DIR"
         raise MeshError(f"{error.filename}: {error.strerror}: {what}") from None
     if lock is None:
-        raise MeshError(f"the mesh of {folder} runs already")
+        raise _runs_already(folder)
     try:
         _empty(place)  # a mesh that was killed has left its files
         yield
@@ -60,6 +60,16 @@ def taken(place: Path, folder: Path) -> Iterator[None]:
             place.rmdir()
             place.parent.rmdir()
         os.close(lock)
+
+
+def alone(folder: Path, environ: Mapping[str, str]) -> None:
+    """Raises MeshError: the mesh of the folder runs."""
+    if runs(place_of(folder, environ)):
+        raise _runs_already(folder)
+
+
+def _runs_already(folder: Path) -> MeshError:
+    return MeshError(f"the mesh of {folder} runs already: end it, or use another folder")
 
 
 def runs(place: Path) -> bool:

@@ -57,7 +57,8 @@ def plan(world: World, places: Places, gateway: Gateway) -> Plan:
     """The plan for a world. Raises RefusedError; MeshError: which workload is the gateway cannot be told, or called."""
     moved, workloads = placed(world, places)
     if not workloads:
-        raise MeshError("there is no workload: a process of the mesh is a WorkloadEntry with a serviceAccount")
+        what = "a process of the mesh is a WorkloadEntry with a serviceAccount"
+        raise MeshError(f"there is no workload: {what} (upstream.endpoints has them rendered; a test names services)")
     caller = _gateway(workloads, gateway)
     alone = _alone(workloads, caller) if gateway.xds else None
     beside = {workload.key: workload for workload in workloads if workload is not alone}

@@ -21,6 +21,7 @@ import aiohttp
 from mesh.ads.server import serving
 from mesh.ads.stream import Verdict
 from mesh.istio.document import RefusedError
+from mesh.istio.doubts import doubts
 from mesh.istio.load import load_world, resources
 from mesh.istio.mesh_config import MeshConfig
 from mesh.istio.world import World
@@ -34,7 +35,7 @@ from mesh.local.plan import Address, Gateway, Plan, plan
 from mesh.local.proxyless import Caller, refresh
 from mesh.local.workloads import Key, Places, as_written
 
-_AGAIN: Final = 5.0  # seconds until what could not be done, but may be later, is tried again
+_AGAIN: Final = 2.0  # seconds until what could not be done, but may be later, is tried again
 _LOOK: Final = 1.0  # seconds between looks at the clock, which jumps when a machine has slept
 
 
@@ -193,6 +194,8 @@ class LocalMesh:
         self._watcher.planned(planned)
         await self._fleet.carry_out(planned)
         self._world = world
+        for doubt in doubts(world):
+            self._watcher.tell(f"look at {doubt}")
         self._addresses.keep({workload.proxy.ip for workload in planned.workloads.values()})
         try:
             if self._caller is not None and planned.proxyless is not None:

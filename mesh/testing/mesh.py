@@ -48,7 +48,7 @@ def running(
 
     A workload is a WorkloadEntry with a serviceAccount. `services`, HOST:PORT -> labels of each copy, are for resources
     that leave it to Kubernetes which pods there are; they are called by `caller`, NAMESPACE/SERVICE_ACCOUNT. Raises
-    RefusedError: a resource cannot be used; MeshError.
+    RefusedError: a resource cannot be used; ValueError: an argument cannot; MeshError.
     """
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-testing-")))

@@ -27,6 +27,9 @@ def mesh_up() -> Iterator[Callable[..., Mesh]]:
 
 def _entering(stack: contextlib.ExitStack, make: Callable[P, AbstractContextManager[T]]) -> Callable[P, T]:
     def enter(*arguments: P.args, **options: P.kwargs) -> T:
-        return stack.enter_context(make(*arguments, **options))
+        try:
+            return stack.enter_context(make(*arguments, **options))
+        except Exception as error:  # noqa: BLE001 - whatever it is, where it passed through tells a user nothing
+            raise error.with_traceback(None) from None
 
     return enter

@@ -49,6 +49,8 @@ class Files:
 
 def copied(source: Path, to: Path) -> Files:
     """Copy the files of resources of a folder, or one file, to a new folder."""
+    if not source.exists():
+        raise ValueError(f"there is no {source}")
     to.mkdir()
     for path in [source] if source.is_file() else resources(source):
         shutil.copyfile(path, to / path.name)
@@ -104,7 +106,9 @@ def _hosts(services: Services) -> Mapping[str, tuple[list[int], Sequence[Labels]
 
 
 def _caller(caller: str, labels: Labels) -> dict[str, Any]:
-    namespace, _, account = caller.partition("/")
+    namespace, slash, account = caller.partition("/")
+    if not slash:
+        raise ValueError(f"caller: {caller!r} is not NAMESPACE/SERVICE_ACCOUNT")
     return _workload(account, namespace, account, labels)
 
 

@@ -121,7 +121,7 @@ def test_every_status_has_its_row() -> None:
 def test_the_request_id_leads_to_our_logs() -> None:
     error = _error(Code.INTERNAL)
     assert error.public == "internal error (request 7f3a)"
-    assert error.private == f"the worker says INTERNAL: {PRIVATE}"
+    assert error.private == f"the worker, or the mesh, says INTERNAL: {PRIVATE}"
 
 
 def test_out_of_time() -> None:

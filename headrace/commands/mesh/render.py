@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace.commands.mesh.up import PROXY
 from headrace.commands.output import Output
 from headrace.failure import CommandError
 from headrace.printable import printable
@@ -35,20 +36,19 @@ def render(
     from gateway import settings  # noqa: PLC0415 - gRPC
     from headrace.rendering import source_of  # noqa: PLC0415 - the same
     from mesh.istio.document import RefusedError  # noqa: PLC0415 - pydantic
-    from mesh.istio.mesh_config import MeshConfig  # noqa: PLC0415
     from mesh.render import folder, weights  # noqa: PLC0415
     from mesh.render.files import render as rendered  # noqa: PLC0415
     from mesh.render.services import services  # noqa: PLC0415
     from mesh.render.source import RenderError  # noqa: PLC0415
 
     try:
-        source = source_of(settings.load(config, os.environ))
+        loaded = settings.load(config, os.environ)
+        source = source_of(loaded)
         present = folder.read(to)
         live = {} if reset_weights else weights.live(folder.ours(present))
         changes = folder.changes(rendered(source, live), present)
         folder.apply(to, changes)
         shifted = weights.shifted(services(source.catalog, source.mesh.gateway), live)
-        domain = source.mesh.trust_domain
     except settings.SettingsError as error:
         raise CommandError(f"the configuration cannot be used\n{error}") from None
     except RefusedError as error:
@@ -58,9 +58,18 @@ def render(
     except OSError as error:
         raise CommandError(f"{error.filename} cannot be used: {error.strerror}") from None
     typer.echo(printable((_as_json if output is Output.JSON else _as_lines)(to, changes, shifted)))
-    if domain != MeshConfig().trust_domain:
-        hint = f"the mesh's trustDomain must be {domain!r}, too: mesh up takes it with --mesh FILE"
+    for hint in _hints(source.mesh.trust_domain, loaded.upstream.proxy):
         typer.echo(hint, err=True)
+
+
+def _hints(domain: str, proxy: str | None) -> Iterator[str]:
+    """What mesh up must be told besides."""
+    from mesh.istio.mesh_config import MeshConfig  # noqa: PLC0415 - pydantic
+
+    if domain != MeshConfig().trust_domain:
+        yield f"the mesh's trustDomain must be {domain!r}, too: mesh up takes it with --mesh FILE"
+    if proxy not in (None, PROXY):
+        yield f"the gateway's sidecar must be at {proxy}: mesh up takes it with --proxy {proxy}"
 
 
 def _as_json(to: Path, changes: Changes, shifted: Mapping[str, Mapping[str, int]]) -> str:

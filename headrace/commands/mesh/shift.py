@@ -59,8 +59,9 @@ def shift(  # noqa: PLR0913 - a command's options
 ) -> None:
     """Share a model's calls among its versions: headrace mesh shift digits 1=80 2=20.
 
-    Changes the weights of every route for calls that name no version, and nothing else. A version that is not named
-    gets 0. headrace mesh up has a changed file live within a second.
+    Changes the weights of every route for calls that name no version, and nothing else.
+
+    A version that is not named gets 0. headrace mesh up has a changed file live within a second.
     """
     from mesh.shift import wanted  # noqa: PLC0415 - pydantic
 

@@ -63,7 +63,7 @@ def _gateways(folder: Path) -> str:
 
     state = find(folder, os.environ)
     if state.bootstrap:
-        raise MeshError(f"{state.gateway} has no sidecar that counts its calls; its own metrics tell of them")
+        raise MeshError(f"{state.gateway} has no sidecar that counts its calls")
     for one in state.workloads:
         if f"{one.namespace}/{one.name}" == state.gateway:
             return one.admin

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mesh.local.state import State
     from mesh.local.up import Options
 
-_PROXY: Final = "127.0.0.1:15001"
+PROXY: Final = "127.0.0.1:15001"
 _LIFETIMES: Final = (10.0, 365 * 24 * 3600.0)  # seconds; the roots are good for no longer
 
 _Folder = Annotated[
@@ -34,7 +34,7 @@ _Proxy = Annotated[
     typer.Option(
         parser=parse.address,
         metavar="HOST:PORT",
-        help=f"Where the gateway calls by its sidecar; by default {_PROXY}.",
+        help=f"Where the gateway calls by its sidecar; by default {PROXY}.",
     ),
 ]
 _Xds = Annotated[
@@ -51,7 +51,7 @@ _Gateway = Annotated[
 ]
 _Mesh = Annotated[
     Path | None,
-    typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Istio's MeshConfig: trustDomain and the like."),
+    typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Istio's MeshConfig, read at the start."),
 ]
 _Lifetime = Annotated[
     str, typer.Option(metavar="DURATION", help="How long a certificate is good; renewed at half of it.")
@@ -79,9 +79,11 @@ def up(
     from mesh.istio.mesh_config import MeshConfig  # noqa: PLC0415
     from mesh.local.binary import find  # noqa: PLC0415 - cryptography
     from mesh.local.failure import MeshError  # noqa: PLC0415
+    from mesh.local.place import alone  # noqa: PLC0415
     from mesh.local.up import Options  # noqa: PLC0415
 
     try:
+        alone(folder, os.environ)  # before the ports, which the other has
         options = Options(
             folder=folder,
             binary=find(envoy),
@@ -105,6 +107,7 @@ async def _until_stopped(options: Options) -> None:
 
 
 async def _serve(options: Options, console: Console) -> None:
+    from mesh.local.listening import nobody_at  # noqa: PLC0415
     from mesh.local.place import place_of, taken  # noqa: PLC0415
     from mesh.local.plan import Plan  # noqa: PLC0415
     from mesh.local.state import publish, state_of  # noqa: PLC0415
@@ -133,25 +136,29 @@ async def _serve(options: Options, console: Console) -> None:
 
     with taken(place, folder):
         async with running(options, place, Watcher(lambda _: None, in_force, say)) as mesh:
+            for silent in await nobody_at(state.workloads if state else ()):
+                say(f"nobody listens yet at {silent}")
             say(_ready(options.gateway, state))
             await asyncio.gather(mesh.keep(), unheard)
 
 
 def _picture(state: State) -> Group:
-    """Each workload: its account, where its process listens or calls, and where its sidecar stands for it."""
+    """Each workload: where its process listens or calls, and where its sidecar stands for it; and who they are."""
     from rich.console import Group  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-    for name in ("workload", "account", "process", "sidecar"):
+    for name in ("workload", "process", "sidecar"):
         table.add_column(name, overflow="fold")
     for one in state.workloads:
         whose, ports = f"{one.namespace}/{one.name}", ",".join(map(str, one.ports))
         calls = state.proxy if state.proxy and whose == state.gateway else one.outbound
         process = f"{one.process}:{ports}" if ports else f"calls {calls}"
-        table.add_row(whose, one.account, process, f"{one.address}:{ports}" if ports else one.address)
-    return Group(table, Text(f"identities are spiffe://{state.trust_domain}/ns/NAMESPACE/sa/ACCOUNT", "dim"))
+        table.add_row(whose, process, f"{one.address}:{ports}" if ports else one.address)
+    accounts = ", ".join(sorted({f"{one.namespace}/{one.account}" for one in state.workloads}))
+    identities = f"identities are spiffe://{state.trust_domain}/ns/NAMESPACE/sa/ACCOUNT"
+    return Group(table, Text(identities, "dim"), Text(f"of {accounts}", "dim"))
 
 
 def _ready(gateway: Gateway, state: State | None) -> str:
@@ -163,7 +170,7 @@ def _gateway(proxy: str | None, xds: str | None, key: tuple[str, str] | None) ->
     from mesh.local.plan import Gateway  # noqa: PLC0415
 
     if xds is None:
-        return Gateway(_free(proxy or _PROXY, "--proxy"), key)
+        return Gateway(_free(proxy or PROXY, "--proxy"), key)
     if proxy is not None:
         raise typer.BadParameter("a gateway that has no sidecar has no --proxy", param_hint="--xds")
     return Gateway(None, key, _free(xds, "--xds"))

@@ -161,6 +161,15 @@ def test_another_trust_domain_is_the_meshs_too(config: Path, to: Path) -> None:
     assert done.stderr == "the mesh's trustDomain must be 'corp.example', too: mesh up takes it with --mesh FILE\n"
 
 
+def test_another_proxy_is_the_meshs_too(config: Path, to: Path) -> None:
+    config.write_text(CONFIG.replace("mode: mesh", "mode: mesh, proxy: 127.0.0.1:15901"))
+    done = render(config, to)
+    assert (
+        done.stderr
+        == "the gateway's sidecar must be at 127.0.0.1:15901: mesh up takes it with --proxy 127.0.0.1:15901\n"
+    )
+
+
 def test_a_folder_that_cannot_be_written(config: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = render(config, tmp_path / "file" / "istio")

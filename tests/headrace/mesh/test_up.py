@@ -34,6 +34,8 @@ from tests.headrace.mesh.up_scene import (
 from tests.mesh.local.scene import (
     CALLER,
     DIGITS,
+    ROUTES,
+    SERVICE,
     copy,
     eventually,
     folder,
@@ -73,20 +75,19 @@ def as_before(up: Up, copies: Copies) -> Iterator[Up]:
 
 def test_what_runs_is_shown_and_works(up: Up, copies: Copies) -> None:
     proxy = up.address
-    *picture, identities, ready = up.printed.splitlines()[:7]
+    *picture, identities, accounts, ready = up.printed.splitlines()[:8]
     assert ready == f"headrace mesh ready on {proxy}"
     assert identities == "identities are spiffe://cluster.local/ns/NAMESPACE/sa/ACCOUNT"
+    assert accounts == "of infer/gateway, models/digits"
     rows = [re.split(r"\s{2,}", line.rstrip()) for line in picture]
-    assert rows[0] == ["workload", "account", "process", "sidecar"]
-    assert [row[:2] for row in rows[1:]] == [
-        ["infer/gateway", "gateway"], ["models/canary", "digits"], ["models/one", "digits"], ["models/two", "digits"],
-    ]  # fmt: skip
-    assert rows[1][2] == f"calls {proxy}"
+    assert rows[0] == ["workload", "process", "sidecar"]
+    assert [row[0] for row in rows[1:]] == ["infer/gateway", "models/canary", "models/one", "models/two"]
+    assert rows[1][1] == f"calls {proxy}"
     for name, row in zip(("canary", "one", "two"), rows[2:], strict=True):
         (port,) = copies.workers[name]._ports
-        assert row[2] == f"127.0.0.1:{port}"
-        assert row[3].startswith("127.")
-        assert row[3].endswith(f":{port}")
+        assert row[1] == f"127.0.0.1:{port}"
+        assert row[2].startswith("127.")
+        assert row[2].endswith(f":{port}")
     assert all(len(line) <= 80 for line in up.printed.splitlines())
     called(up, copies).assert_ok()
 
@@ -190,7 +191,7 @@ def test_another_workload_is_shown(as_before: Up, copies: Copies) -> None:
     after = len(as_before.output)
     more = copy("more", "v1", 8199)
     replace(as_before.folder / "copies.yaml", joined(copies.text, more))
-    as_before.says(r"^models/more +digits +127\.0\.0\.1:8199 +127\.\S+:8199", after)
+    as_before.says(r"^models/more +127\.0\.0\.1:8199 +127\.\S+:8199", after)
     eventually(lambda: len(as_before.envoys) == 5, "its Envoy")
 
 
@@ -254,14 +255,29 @@ def test_when_nobody_reads_any_more_it_ends(copies: Copies, tmp_path: Path) -> N
     assert not [*runtime.iterdir()]
 
 
+def test_what_its_author_hardly_meant_is_told(as_before: Up) -> None:
+    after = len(as_before.output)
+    replace(as_before.folder / "routes.yaml", weighed(80).replace("subset: v2", "subset: v7"))
+    as_before.says(
+        r"^look at .*/routes\.yaml:\d+: VirtualService models/digits: .*no DestinationRule of \S+ has a", after
+    )
+
+
+def test_who_does_not_listen_yet_is_told(tmp_path: Path) -> None:
+    resources = folder(tmp_path / "istio", all=joined(SERVICE, ROUTES, CALLER, copy("one", "v1", 8199)))
+    with running(resources) as up:
+        assert up.says(r"^nobody listens yet at 127\.0\.0\.1:8199 \(models/one\)$")
+
+
 # ---- what is refused ----
 
 
 def test_a_mesh_runs_once(up: Up) -> None:
     assert up.address
-    done = tried(up.folder, "--proxy", "127.0.0.1:0")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"headrace: the mesh of {up.folder} runs already\n"
+    for proxy in ("127.0.0.1:0", up.address):  # it is not the port that is in the way
+        done = tried(up.folder, "--proxy", proxy)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"headrace: the mesh of {up.folder} runs already: end it, or use another folder\n"
 
 
 def test_resources_that_cannot_be_used(copies: Copies, tmp_path: Path) -> None:
@@ -284,7 +300,7 @@ def test_which_one_the_gateway_is_must_be_clear(copies: Copies, tmp_path: Path) 
         "name one with --gateway NAMESPACE/NAME\n"
     )
     with running(resources, "--gateway", "infer/batch") as up:
-        assert re.search(rf"^infer/batch +gateway +calls {up.address} ", up.printed, re.MULTILINE)
+        assert re.search(rf"^infer/batch +calls {up.address} ", up.printed, re.MULTILINE)
 
 
 def test_there_need_be_no_gateway(copies: Copies, tmp_path: Path) -> None:

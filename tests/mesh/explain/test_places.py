@@ -71,7 +71,7 @@ def test_a_host_may_be_said() -> None:
     world = world_of(CALLS)
     assert authority(world, GATEWAY, "seq", HOST) == f"{HOST}:8001"
     assert authority(world, GATEWAY, "seq", "nowhere:1") == "nowhere:1"
-    with pytest.raises(UnclearError, match=r"nowhere has no port for gRPC .*: say it with --host nowhere:PORT"):
+    with pytest.raises(UnclearError, match=r"no service seen from there is nowhere; there are digits\."):
         authority(world, GATEWAY, "seq", "nowhere")
 
 

@@ -66,6 +66,16 @@ def test_services_are_written_as_istio_writes_what_is_no_pod() -> None:
         assert [each.name for each in selected] == {"digits": ["digits-1", "digits-2"], "lone": ["lone-1"]}[one.name]
 
 
+def test_a_caller_has_a_namespace() -> None:
+    with pytest.raises(ValueError, match="caller: 'gateway' is not NAMESPACE/SERVICE_ACCOUNT"):
+        written({"digits:8001": [{}]}, "gateway", {})
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no .*nowhere"):
+        copied(tmp_path / "nowhere", tmp_path / "to")
+
+
 def test_a_host_may_have_several_ports() -> None:
     copies = [{"version": "v1"}]
     text = written({"digits:8001": copies, "digits:8002": copies}, "infer/gateway", {})

@@ -1,0 +1,41 @@
+"""What is told of resources that Istio takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh.istio.doubts import doubts
+from tests.mesh.envoy.security import resource, world
+
+RULE = resource("DestinationRule", "digits", host="digits", subsets=[{"name": "v1"}, {"name": "v2"}])
+
+
+def to(subset: str, weight: int) -> dict[str, object]:
+    return {"destination": {"host": "digits.models.svc.cluster.local", "subset": subset}, "weight": weight}
+
+
+def routes(*destinations: dict[str, object], **more: object) -> str:
+    return resource("VirtualService", "digits", hosts=["digits"], http=[{"route": list(destinations), **more}])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (routes(to("v1", 80), to("v7", 20)), ".http[0].route[1].destination: no DestinationRule of digits.models.svc."),
+        (routes(to("v1", 0), mirror={"host": "digits", "subset": "v7"}), ".http[0].mirror: no DestinationRule of dig"),
+        (routes(to("v1", 80), to("v2", 30)), ".http[0].route: the weights add up to 110, not 100: each is that share"),
+    ],
+)
+def test_what_is_told(text: str, said: str) -> None:
+    (one,) = doubts(world(RULE, text))
+    assert one.startswith("a.yaml:")
+    assert said in one
+
+
+@pytest.mark.parametrize("text", [routes(to("v1", 80), to("v2", 20)), routes(to("v1", 0)), routes(to("", 7))])
+def test_what_is_as_it_should_be(text: str) -> None:
+    assert doubts(world(RULE, text)) == ()
+
+
+def test_without_the_rule_there_are_no_subsets() -> None:
+    assert len(doubts(world(routes(to("v1", 80), to("v2", 20))))) == 2
