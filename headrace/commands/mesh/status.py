@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -18,6 +18,9 @@ from headrace.failure import CommandError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from rich.console import ConsoleOptions, Group
+
+    from mesh.local.state import Beside
     from mesh.status.rows import Row
 
 
@@ -49,15 +52,22 @@ def status(
     if not (seconds := parse.seconds(over, "--over")):
         raise typer.BadParameter("in no time nothing is counted", param_hint="--over")
     try:
-        address = admin or _gateways(folder)
-        asyncio.run((_watched if watch else _once)(address, model, seconds, output))
+        where = Where(admin) if admin else _gateways(folder)
+        asyncio.run((_watched if watch else _once)(where, model, seconds, output))
     except (MeshError, UnreachableError) as error:
         raise CommandError(str(error)) from None
     return 0
 
 
-def _gateways(folder: Path) -> str:
-    """The admin address of the gateway's sidecar in the running mesh of a folder. Raises MeshError."""
+class Where(NamedTuple):
+    """The admin pages that are read, and, on this machine, the processes of the mesh."""
+
+    admin: str
+    workloads: tuple[Beside, ...] = ()
+
+
+def _gateways(folder: Path) -> Where:
+    """The gateway's sidecar in the running mesh of a folder. Raises MeshError."""
     from mesh.local.failure import MeshError  # noqa: PLC0415
     from mesh.local.state import find  # noqa: PLC0415
 
@@ -66,37 +76,50 @@ def _gateways(folder: Path) -> str:
         raise MeshError(f"{state.gateway} has no sidecar that counts its calls")
     for one in state.workloads:
         if f"{one.namespace}/{one.name}" == state.gateway:
-            return one.admin
+            return Where(one.admin, state.workloads)
     raise MeshError(f"in the mesh of {folder} no workload is the gateway; name an Envoy with --admin")
 
 
-async def _once(address: str, model: str | None, seconds: float, output: Output) -> None:
+async def _once(where: Where, model: str | None, seconds: float, output: Output) -> None:
     from headrace.console import Console, busy  # noqa: PLC0415
-    from headrace.flow import flow  # noqa: PLC0415
 
     console = Console()
     with busy(console, f"Counting for {seconds:g} s"):
-        found = await anext(_looks(address, model, seconds))
+        found = await anext(_looks(where.admin, model, seconds))
     if output is Output.JSON:
         typer.echo(_as_json(found))
     else:
-        console.print(flow(found, console.options))
+        console.print(await _drawn(where, found, console.options))
 
 
-async def _watched(address: str, model: str | None, seconds: float, output: Output) -> None:
+async def _watched(where: Where, model: str | None, seconds: float, output: Output) -> None:
     from rich.live import Live  # noqa: PLC0415
 
     from headrace.console import Console, live  # noqa: PLC0415
-    from headrace.flow import flow  # noqa: PLC0415
 
     console = Console()
     if output is Output.JSON or not live(console):
-        async for found in _looks(address, model, seconds):
-            typer.echo(_as_json(found)) if output is Output.JSON else console.print(flow(found, console.options))
+        async for found in _looks(where.admin, model, seconds):
+            if output is Output.JSON:
+                typer.echo(_as_json(found))
+            else:
+                console.print(await _drawn(where, found, console.options))
         return
     with Live(console=console, auto_refresh=False, transient=True) as shown:
-        async for found in _looks(address, model, seconds):
-            shown.update(flow(found, console.options), refresh=True)
+        async for found in _looks(where.admin, model, seconds):
+            shown.update(await _drawn(where, found, console.options), refresh=True)
+
+
+async def _drawn(where: Where, found: Sequence[Row], options: ConsoleOptions) -> Group:
+    """What flows, and which processes are not there: to Envoy a copy is one that is configured."""
+    from rich.console import Group  # noqa: PLC0415 - only for people
+    from rich.text import Text  # noqa: PLC0415 - the same
+
+    from headrace.flow import flow  # noqa: PLC0415
+    from mesh.local.listening import nobody_at  # noqa: PLC0415
+
+    silent = await nobody_at(where.workloads)
+    return Group(flow(found, options), *(Text(f"nobody listens at {place}", "yellow") for place in silent))
 
 
 async def _looks(address: str, model: str | None, seconds: float) -> AsyncIterator[Sequence[Row]]:

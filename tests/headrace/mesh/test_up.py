@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -267,6 +268,11 @@ def test_who_does_not_listen_yet_is_told(tmp_path: Path) -> None:
     resources = folder(tmp_path / "istio", all=joined(SERVICE, ROUTES, CALLER, copy("one", "v1", 8199)))
     with running(resources) as up:
         assert up.says(r"^nobody listens yet at 127\.0\.0\.1:8199 \(models/one\)$")
+        assert up.address
+        asked = [sys.executable, "-m", "headrace", "mesh", "status", "--dir", str(resources), "--over", "100ms"]
+        environ = environment(tmp_path / "runtime")
+        shown = subprocess.run(asked, capture_output=True, text=True, env=environ, timeout=60, check=True).stdout
+        assert shown.splitlines()[-1] == "nobody listens at 127.0.0.1:8199 (models/one)"
 
 
 # ---- what is refused ----
