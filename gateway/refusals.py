@@ -30,7 +30,8 @@ class Refusals:
         error = as_error(exception, request_id)
         words = " ".join(str(error).split())[:_LONGEST]
         if error.reason is Reason.INTERNAL:
-            log.error("request %s: %s", request_id or "-", words)
+            private = " ".join(error.private.split())[:_LONGEST]
+            log.error("request %s%s: %s", request_id or "-", f" for {model}" if model else "", private or words)
             if exception is not error:
                 self._complaints.warn(type(exception).__name__, f"request {request_id or '-'}:", exc_info=exception)
         elif error.reason is not None:

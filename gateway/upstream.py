@@ -20,6 +20,10 @@ CHANNEL: Final[Sequence[tuple[str, str | int]]] = (
     # A peer that hangs, or is gone without a word, is noticed.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # Workers and sidecars are near: who was away for long is there again for us a second after it is back, not minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_http_proxy", 0),  # the environment's proxy is for the world outside
 )
 """What holds for every channel to workers."""

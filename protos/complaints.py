@@ -16,6 +16,7 @@ _MOST_KINDS = 1000
 class _Kind:
     told_at: float
     untold: int = 0
+    last_at: float = 0.0
 
 
 class Complaints:
@@ -32,9 +33,11 @@ class Complaints:
         now = self._clock()
         kind = self._kinds.get(key)
         if kind is not None and now - kind.told_at < self._every:
-            kind.untold += 1
+            kind.untold, kind.last_at = kind.untold + 1, now
             return
-        more = f" (and {kind.untold} more like it since)" if kind is not None and kind.untold else ""
+        more = ""
+        if kind is not None and kind.untold:
+            more = f" (after {kind.untold} more like it, the last of them {now - kind.last_at:.0f} s ago)"
         if len(self._kinds) >= _MOST_KINDS:
             del self._kinds[next(iter(self._kinds))]
         self._kinds[key] = _Kind(now)

@@ -34,7 +34,7 @@ class NotTakenError(MeshError):
 
 
 class NotYetTakenError(NotTakenError, PassingError):
-    """Envoy says nothing to a configuration."""
+    """Envoy says nothing to a configuration, or refuses it for a reason that may pass."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,15 @@ class Delivery:
         for name, file in ((ROUTES, old.routes), (LISTENERS, old.listeners), (CLUSTERS, old.clusters)):
             await self._replace(name, file.again(mark))
 
+    async def answers(self, patience: float) -> bool:
+        """Whether the Envoy answers within so many seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                await self.admin.get("ready")
+        except (UnreachableError, TimeoutError):
+            return False
+        return True
+
     async def calls_running(self) -> bool:
         """Whether calls to the process, or from it, are under way."""
         try:
@@ -117,7 +126,9 @@ class Delivery:
             if told.get(_WARMING) == "0" and all(told.get(stat) == it for stat, it in versions.items()):
                 return
             if any(int(told.get(count, 0)) > int(refused.get(count, 0)) for count in counts):
-                raise NotTakenError(f"Envoy refuses it: {self._reason()}")
+                reason = self._reason()
+                kind = NotYetTakenError if _TAKEN_PORT in reason else NotTakenError  # whoever has it may go
+                raise kind(f"Envoy refuses it: {reason}")
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_LOOK)
 

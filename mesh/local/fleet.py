@@ -86,9 +86,10 @@ class Fleet:
 
     def renew(self) -> None:
         """Give every sidecar a new certificate. Raises OSError."""
-        self.issued = self._means.clock()
+        issued = self._means.clock()
         for sidecar in self._sidecars.values():
             sidecar.certify(self._certificate(sidecar))
+        self.issued = issued
 
     async def stop(self) -> None:
         """End every sidecar."""

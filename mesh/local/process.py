@@ -18,6 +18,7 @@ from mesh.envoy.proto import Json
 
 _STOP: Final = 5.0  # seconds to end in
 _LAST_LINES: Final = 8
+_LONGEST_LINE: Final = 300  # characters: it may repeat all of its configuration
 _MOST: Final = 64 * 1024  # bytes at the end of a log that are read
 _TRACES: Final = ("[backtrace]", "[envoy_bug]")  # which lines of its log say nothing to a user
 _TOO_FEW: Final = "fs.inotify.max_user_instances"
@@ -50,7 +51,13 @@ class Envoy:
             return f"cannot watch its files: raise {_TOO_FEW} (sysctl), or run fewer workloads"
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         lines = [line for line in said.splitlines() if not any(trace in line for trace in _TRACES)][-_LAST_LINES:]
+        lines = [line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..." for line in lines]
         return "\n  ".join([how + (", saying:" if lines else ""), *lines])
+
+    def kill(self) -> None:
+        """End it at once, even if it hangs."""
+        if self.process.returncode is None:
+            self.process.kill()
 
     async def stop(self) -> None:
         """End it; a cancellation on the way does not leave it behind."""

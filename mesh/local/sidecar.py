@@ -25,6 +25,9 @@ _AGAIN: Final = 0.1  # seconds before another Envoy is started, doubled while it
 _LONGEST: Final = 5.0  # seconds to which it is doubled, and after which an Envoy has stayed
 _LOOK: Final = 0.05  # seconds between looks at whether a sidecar that goes still has calls
 _STILL: Final = 4  # looks in a row that see none: a call may be on its way
+_ASK: Final = 1.0  # seconds between questions whether an Envoy is there
+_ANSWER: Final = 2.0  # seconds that an answer may take
+_SILENT: Final = 3  # answers in a row that do not come: it hangs, and calls wait for it
 _LEAVE: Final = 45.0  # seconds that its calls have, as long as Envoy drains connections
 
 
@@ -114,7 +117,8 @@ class Sidecar:
             if not up.done():
                 raise PassingError(f"the Envoy beside {self.workload.name} was not up within {_UP:g} s")
             if (error := up.exception()) is not None:
-                raise MeshError(f"{self.workload.name}: {error}") from None
+                kind = PassingError if isinstance(error, PassingError) else MeshError
+                raise kind(f"{self.workload.name}: {error}") from None
         finally:
             for task in (up, ended):
                 task.cancel()
@@ -125,7 +129,7 @@ class Sidecar:
         pause = _AGAIN
         while True:
             began = time.monotonic()
-            how = await envoy.ended()
+            how = await self._ended(envoy)
             pause = _AGAIN if time.monotonic() - began > _LONGEST else min(2 * pause, _LONGEST)
             self._tell(f"the Envoy beside {self.workload.name} {how}\n  another is started")
             envoy = self._envoy = await self._another(pause)
@@ -134,6 +138,23 @@ class Sidecar:
             except MeshError as error:
                 if envoy.process.returncode is None:  # else it is told as one that has ended
                     self._tell(str(error))
+
+    async def _ended(self, envoy: Envoy) -> str:
+        """How it ended, by itself or by us, because it hung."""
+        watching = asyncio.create_task(self._watch(envoy))
+        try:
+            return await envoy.ended()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch(self, envoy: Envoy) -> None:
+        silent = 0
+        while silent < _SILENT:
+            await asyncio.sleep(_ASK)
+            silent = 0 if await self.delivery.answers(_ANSWER) else silent + 1
+        self._tell(f"the Envoy beside {self.workload.name} (pid {envoy.process.pid}) does not answer: it is killed")
+        envoy.kill()
 
     async def _another(self, pause: float) -> Envoy:
         while True:

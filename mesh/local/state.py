@@ -104,4 +104,4 @@ def find(folder: Path, environ: Mapping[str, str]) -> State:
             return _STATE.validate_json((place / _FILE).read_bytes())
     except FileNotFoundError:
         raise MeshError(f"the mesh of {folder} is not up yet") from None
-    raise MeshError(f"no mesh runs for {folder}; start one with: headrace mesh up {folder}")
+    raise MeshError(f"no mesh runs for {folder} ({place.parent} has none); start one with: headrace mesh up {folder}")

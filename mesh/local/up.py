@@ -21,7 +21,7 @@ import aiohttp
 from mesh.ads.server import serving
 from mesh.ads.stream import Verdict
 from mesh.istio.document import RefusedError
-from mesh.istio.doubts import doubts
+from mesh.istio.doubts import doubts, names
 from mesh.istio.load import load_world, resources
 from mesh.istio.mesh_config import MeshConfig
 from mesh.istio.world import World
@@ -129,7 +129,7 @@ class LocalMesh:
                 raise PassingError(_words(error)) from None
 
     async def keep(self) -> None:
-        """Keep up with the folder, with issuers' keys and with the time, for ever. Raises MeshError: it cannot."""
+        """Keep up with the folder, with issuers' keys and with the time, for ever."""
         works = [asyncio.create_task(work) for work in (self.follow(), self.keep_keys(), self.keep_certificates())]
         try:
             await asyncio.gather(*works)
@@ -150,21 +150,29 @@ class LocalMesh:
                 await self._change("an issuer's keys", anew=True)
 
     async def keep_certificates(self) -> None:
-        """Give every workload a new certificate when half of the old one's time is over. Raises MeshError."""
-        lifetime = self._options.lifetime
+        """Give every workload a new certificate when half of the old one's time is over; if it cannot be, again."""
+        lifetime, told = self._options.lifetime, ""
         while True:
             await asyncio.sleep(min(_LOOK, lifetime.total_seconds() / 10))
-            if is_due(self._fleet.issued, self._options.clock(), lifetime):
+            if not is_due(self._fleet.issued, self._options.clock(), lifetime):
+                continue
+            try:
                 self.renew()
+            except OSError as error:
+                if told != (told := _words(error)):
+                    until = (self._fleet.issued + lifetime).astimezone()
+                    rest = f"those that are there are good until {until:%H:%M:%S}; it is tried again"
+                    self._watcher.tell(f"certificates cannot be renewed: {told}\n  {rest}")
+            else:
+                if told:
+                    self._watcher.tell("certificates are renewed again")
+                told = ""
 
     def renew(self) -> None:
-        """Give every workload a new certificate now. Raises MeshError."""
-        try:
-            self._fleet.renew()
-            if self._caller is not None:
-                self._caller.certify()
-        except OSError as error:
-            raise MeshError(f"certificates cannot be renewed: {_words(error)}") from None
+        """Give every workload a new certificate now. Raises OSError."""
+        self._fleet.renew()
+        if self._caller is not None:
+            self._caller.certify()
 
     async def _change(self, what: str, *, anew: bool = False) -> None:
         """Carry out, and tell how that went; try again while it fails for a reason that may pass."""
@@ -193,7 +201,9 @@ class LocalMesh:
         planned = await asyncio.to_thread(plan, filled(world, self._keys.current), places, options.gateway)
         self._watcher.planned(planned)
         await self._fleet.carry_out(planned)
-        self._world = world
+        before, self._world = self._world, world
+        if before is not None and (gone := names(before) - names(world)):
+            self._watcher.tell(f"gone: {', '.join(sorted(gone))}")
         for doubt in doubts(world):
             self._watcher.tell(f"look at {doubt}")
         self._addresses.keep({workload.proxy.ip for workload in planned.workloads.values()})
@@ -214,7 +224,7 @@ def _why(error: Exception) -> str:
 
 
 def _words(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
 
 
 def _read(options: Options) -> World:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from pathlib import Path
+
 import grpc
+import grpc.aio
 import pytest
 
 from gateway.choose import Route
+from gateway.server import serving
+from gateway.settings import load
 from gateway.sidecar import Sidecar, connections
+from gateway.upstream import CHANNEL
 from mesh.catalog import Breaker
+from protos import grpc_service_pb2 as pb
 from tests.gateway.test_by_host import CATALOG, ONE, TWO, model, route
-from tests.gateway.world import INFER, Worker, running
+from tests.gateway.tokens import Issuer
+from tests.gateway.world import CLIENT, INFER, Worker, in_front_of, running, unused_address
 
 
 def test_a_host_has_as_many_connections_as_its_breakers_allow_calls() -> None:
@@ -62,3 +72,31 @@ async def test_a_failed_call_is_not_tried_again() -> None:
         finally:
             await upstream.close()
     assert len(sidecar.calls) == 1
+
+
+@pytest.mark.parametrize("back", [True, False])
+async def test_who_was_away_for_long_is_there_again_soon(
+    back: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gRPC itself would come back to it ever more seldom, up to two minutes; here it is shown with one at once."""
+    if not back:
+        slow = {f"grpc.{which}_reconnect_backoff_ms": 60_000 for which in ("initial", "min", "max")}
+        monkeypatch.setattr("gateway.sidecar.CHANNEL", [(key, slow.get(key, value)) for key, value in CHANNEL])
+    worker, issuer = Worker(address=unused_address()), Issuer()
+    upstream = {"mode": "mesh", "proxy": worker.address}
+    settings = load(in_front_of(worker.address, tmp_path, issuer, "digits", upstream=upstream), {})
+    message = pb.ModelInferRequest(model_name="digits").SerializeToString()
+    metadata = [("authorization", f"Bearer {issuer.token()}")]
+    async with serving(settings) as at, grpc.aio.insecure_channel(at.grpc, options=CLIENT) as channel:
+        infer = channel.unary_unary(INFER)
+        for _ in range(20):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await infer(message, metadata=metadata)
+            await asyncio.sleep(0.1)
+        async with running(worker):
+            with contextlib.nullcontext() if back else pytest.raises(TimeoutError):
+                async with asyncio.timeout(10 if back else 2):
+                    while not worker.calls:
+                        with contextlib.suppress(grpc.aio.AioRpcError):
+                            await infer(message, metadata=metadata)
+                        await asyncio.sleep(0.02)

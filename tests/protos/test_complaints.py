@@ -16,7 +16,7 @@ def test_one_line_for_each_kind_in_a_while_and_the_next_says_how_many(caplog: py
     assert caplog.messages == ["no copy", "another kind"]
     now[0] = 10.0
     complaints.warn("down", "no copy")
-    assert caplog.messages[2:] == ["no copy (and 99 more like it since)"]
+    assert caplog.messages[2:] == ["no copy (after 99 more like it, the last of them 10 s ago)"]
     now[0] = 20.0
     complaints.warn("down", "no copy")
     assert caplog.messages[3:] == ["no copy"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -134,8 +134,11 @@ async def _serve(options: Options, console: Console) -> None:
             if not unheard.done():
                 unheard.set_exception(error)
 
+    def tell(what: str) -> None:
+        say(f"{datetime.now():%H:%M:%S} {what}")
+
     with taken(place, folder):
-        async with running(options, place, Watcher(lambda _: None, in_force, say)) as mesh:
+        async with running(options, place, Watcher(lambda _: None, in_force, tell)) as mesh:
             for silent in await nobody_at(state.workloads if state else ()):
                 say(f"nobody listens yet at {silent}")
             say(_ready(options.gateway, state))

@@ -132,20 +132,20 @@ def test_a_change_is_in_force_within_a_second(as_before: Up, copies: Copies) -> 
         caller.close()
     assert failed == 0
     assert sorted(seconds)[len(seconds) // 2] < 1.0, seconds  # the median: others use this machine, too
-    assert as_before.says(r"^the folder: in force after \d\.\d\d s$")
+    assert as_before.says(r"the folder: in force after \d\.\d\d s$")
 
 
 def test_a_mistake_is_told_with_its_line_and_what_was_stays(as_before: Up, copies: Copies) -> None:
     after = len(as_before.output)
     replace(as_before.folder / "routes.yaml", weighed(0).replace("timeout: 5s", "timeout: soon [really]"))
-    told = as_before.says(r"^the folder cannot be used, and what was before stays:\n  (.*)$", after)
+    told = as_before.says(r"the folder cannot be used, and what was before stays:\n  (.*)$", after)
     assert told[1].startswith(f"{as_before.folder}/routes.yaml:8: VirtualService models/digits: spec.http[0].timeout: ")
     assert "soon [really]" in told[1]
     calls = called(as_before, copies)
     calls.assert_ok()
     assert calls.answered_by(version="v2") == 0
     replace(as_before.folder / "routes.yaml", weighed(0))
-    as_before.says("^the folder: in force", after)
+    as_before.says("the folder: in force", after)
     assert called(as_before, copies).answered_by(version="v2") == 20
 
 
@@ -175,17 +175,17 @@ def test_what_cannot_be_read_is_told_with_its_file(spoil: object, words: str, as
     (as_before.folder / "extra.yaml").touch()
     assert callable(spoil)
     spoil(as_before.folder / "extra.yaml")
-    as_before.says(rf"^the folder cannot be used, and what was before stays:\n  {as_before.folder}/{words}", after)
+    as_before.says(rf"the folder cannot be used, and what was before stays:\n  {as_before.folder}/{words}", after)
     called(as_before, copies).assert_ok()
 
 
 def test_a_folder_that_is_taken_away_changes_nothing_until_it_is_back(as_before: Up, copies: Copies) -> None:
     after = len(as_before.output)
     away = as_before.folder.rename(as_before.folder.with_name("away"))
-    as_before.says(r"^the folder cannot be used, and what was before stays: .*No such file or directory", after)
+    as_before.says(r"the folder cannot be used, and what was before stays: .*No such file or directory", after)
     called(as_before, copies).assert_ok()
     away.rename(as_before.folder)
-    as_before.says("^the folder: in force", after)
+    as_before.says("the folder: in force", after)
 
 
 def test_another_workload_is_shown(as_before: Up, copies: Copies) -> None:
@@ -202,7 +202,7 @@ def test_an_envoy_that_dies_is_told_and_another_is_started(as_before: Up, copies
     for envoy in killed:
         envoy.kill()
     for name in ("gateway.infer", "one.models", "two.models", "canary.models"):
-        as_before.says(rf"^the Envoy beside {name} was killed by signal 9", after)
+        as_before.says(rf"the Envoy beside {name} was killed by signal 9", after)
     eventually(lambda: set(called(as_before, copies).statuses) == {OK}, "that calls succeed again")
     assert not {envoy.pid for envoy in killed} & {envoy.pid for envoy in as_before.envoys}
 
@@ -260,7 +260,7 @@ def test_what_its_author_hardly_meant_is_told(as_before: Up) -> None:
     after = len(as_before.output)
     replace(as_before.folder / "routes.yaml", weighed(80).replace("subset: v2", "subset: v7"))
     as_before.says(
-        r"^look at .*/routes\.yaml:\d+: VirtualService models/digits: .*no DestinationRule of \S+ has a", after
+        r"look at .*/routes\.yaml:\d+: VirtualService models/digits: .*no DestinationRule of \S+ has a", after
     )
 
 

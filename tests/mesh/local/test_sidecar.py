@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 
 from mesh.envoy.admin import Admin
@@ -84,6 +85,37 @@ async def test_an_envoy_that_is_killed_is_told_and_another_does_the_same(tmp_pat
 
 
 @needs_envoy
+@pytest.mark.parametrize("silent", [3, 10**9])
+async def test_an_envoy_that_hangs_is_killed_and_another_does_the_same(
+    silent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_ASK", 0.05), ("_ANSWER", 0.3), ("_SILENT", silent)):
+        monkeypatch.setattr(module, name, value)
+    found, told = plan(), list[str]()
+    address = found.workloads[KEY].proxy.ip
+    async with fleet(tmp_path, told) as sidecars:
+        await sidecars.carry_out(found)
+        (envoy,) = envoys_at(address)
+        await asyncio.sleep(0.5)
+        assert not told  # one that answers is left alone
+        envoy.suspend()
+        try:
+            if silent > 3:  # without the watch, it hangs for ever
+                await asyncio.sleep(3)
+                assert [one.pid for one in envoys_at(address)] == [envoy.pid]
+                assert not told
+                return
+            await until(lambda: [one for one in envoys_at(address) if one.pid != envoy.pid])
+        finally:
+            with contextlib.suppress(psutil.Error):
+                envoy.resume()
+        async with asyncio.timeout(20):
+            await sidecars._sidecars[address].delivery.taken()
+    assert told[0] == f"the Envoy beside one.models (pid {envoy.pid}) does not answer: it is killed"
+    assert told[1].startswith("the Envoy beside one.models was killed by signal 9")
+
+
+@needs_envoy
 async def test_it_leaves_nothing(tmp_path: Path) -> None:
     found = plan()
     address = found.workloads[KEY].proxy.ip
@@ -132,13 +164,15 @@ async def test_while_envoys_do_not_stay_another_is_started_ever_more_seldom(
     sleep = asyncio.sleep
 
     async def noted(seconds: float) -> None:
-        if seconds > 0.1:  # shorter ones are looks at whether it is up
+        if seconds > 0.1:  # shorter ones are looks at whether it is up, or there
             pauses.append(seconds)
         await sleep(0)
 
     async with made(tmp_path, program(tmp_path, "exit 1"), told) as sidecar:
         sidecar.delivery.folder.mkdir()
         sidecar.delivery.lay_out(sidecar.config)
+        monkeypatch.setattr(module, "_ASK", 0.05)
+        monkeypatch.setattr(module, "_SILENT", 10**9)  # no real Envoy answers here
         monkeypatch.setattr("mesh.local.sidecar.asyncio.sleep", noted)
         keeper = asyncio.create_task(sidecar._keep(await sidecar._run()))
         async with asyncio.timeout(20):

@@ -35,7 +35,7 @@ def test_it_is_found_while_the_mesh_runs_and_only_then(tmp_path: Path) -> None:
     folder.mkdir()
     place = place_of(folder, environ)
     state = state_of(planned(ALL), folder, place, os.getpid(), Gateway())
-    with pytest.raises(MeshError, match=f"no mesh runs for {folder}; start one with: headrace mesh up {folder}"):
+    with pytest.raises(MeshError, match=rf"no mesh runs for {folder} \({place.parent} has none\); start one with: "):
         find(folder, environ)
     with taken(place, folder):
         with pytest.raises(MeshError, match="is not up yet"):

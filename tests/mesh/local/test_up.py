@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import http.client
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -332,8 +333,8 @@ def test_certificates_are_renewed_in_time_also_when_the_clock_jumps(tmp_path: Pa
     place = tmp_path / "place"
     place.mkdir()
     options = Options(here, mesh.find(None), MeshConfig(), Gateway(), timedelta(hours=1), clock=clock)
-    plans: list[Any] = []
-    with beside(up(options, place, Watcher(lambda _: None, plans.append, print))) as lived:
+    told: list[str] = []
+    with beside(up(options, place, Watcher(lambda _: None, lambda _: None, told.append))) as lived:
         keeping = asyncio.run_coroutine_threadsafe(lived.value.keep(), lived.loop)
         file = next(place.glob("one.models@*/certificate.json"))
         before = file.read_text()
@@ -344,8 +345,10 @@ def test_certificates_are_renewed_in_time_also_when_the_clock_jumps(tmp_path: Pa
         eventually(lambda: file.read_text() != again, "that it is renewed")
         shutil.rmtree(place)
         clock.ahead = timedelta()
-        with pytest.raises(MeshError, match=f"certificates cannot be renewed: {place}/.*: No such file or directory"):
-            keeping.result(20)
+        eventually(lambda: told, "that it is told")
+        assert re.match(f"certificates cannot be renewed: {place}/.*: No such file or directory\n", told[0])
+        assert not keeping.done()
+        keeping.cancel()
 
 
 def test_nobody_can_change_a_sidecar_by_its_admin_pages(as_before: Mesh) -> None:
@@ -413,6 +416,43 @@ def test_what_could_not_be_done_but_may_be_later_is_tried_again(
         eventually(lambda: len(plans) == 2, "that another change is in force")
         assert told[3].startswith("the folder: in force after ")
         keeping.cancel()
+
+
+def test_what_is_gone_is_told(as_before: Mesh) -> None:
+    """An empty file opens the workers; whoever did not mean it must see it."""
+    as_before.write("policies.yaml", "")
+    assert as_before.told[-1] == "gone: AuthorizationPolicy models/digits, PeerAuthentication models/default"
+
+
+def test_certificates_that_cannot_be_renewed_are_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full: what is there is good for a while, and that is no time to end."""
+    monkeypatch.setattr(module, "_LOOK", 0.05)
+    here = folder(tmp_path / "istio", all=joined(SERVICE, CALLER, copy("one", "v1", 8101)))
+    (tmp_path / "place").mkdir()
+    told: list[str] = []
+    renew = fleet.Fleet.renew
+    failures = [OSError(28, "No space left on device")] * 3
+
+    def failing(self: fleet.Fleet) -> None:
+        if failures:
+            raise failures.pop(0)
+        renew(self)
+
+    monkeypatch.setattr(fleet.Fleet, "renew", failing)
+    options = Options(here, mesh.find(None), MeshConfig(), Gateway(), timedelta(seconds=2))
+    with beside(up(options, tmp_path / "place", Watcher(lambda _: None, lambda _: None, told.append))) as lived:
+        keeping = asyncio.run_coroutine_threadsafe(lived.value.keep(), lived.loop)
+        eventually(lambda: len(told) == 2, "that they are renewed")
+        assert not keeping.done()
+        keeping.cancel()
+    assert re.fullmatch(
+        r"certificates cannot be renewed: No space left on device\n"
+        r"  those that are there are good until \d\d:\d\d:\d\d; it is tried again",
+        told[0],
+    )
+    assert told[1] == "certificates are renewed again"
 
 
 def test_what_cannot_be_told_to_others_is_in_force_none_the_less(tmp_path: Path) -> None:
