@@ -102,11 +102,11 @@ class Exchange:
         """Send one message of a stream; returns when there is room for another."""
         await self._context.write(message)
 
-    def remaining(self, most: float | None = None) -> float | None:
-        """Seconds until the caller's deadline, or until `most` seconds after the start, whichever is sooner."""
+    def remaining(self, most: float | None = None, leeway: float = 0.0) -> float | None:
+        """Seconds until the caller's deadline and `leeway`, or until `most` after the start, whichever is sooner."""
         of_caller: float | None = self._context.time_remaining()
-        if of_caller is not None and of_caller > _FOR_EVER:
-            of_caller = None
+        if of_caller is not None:
+            of_caller = None if of_caller > _FOR_EVER else of_caller + leeway
         if most is None:
             return of_caller
         ours = self._started + most - self._clock()
@@ -117,11 +117,7 @@ class Exchange:
 
         A caller that runs out of time leaves, and its call is cancelled; the mesh would hold it against the worker.
         """
-        of_caller = self.remaining()
-        ours = None if most is None else self._started + most - self._clock()
-        if of_caller is None:
-            return ours
-        return of_caller + _LEEWAY if ours is None else min(of_caller + _LEEWAY, ours)
+        return self.remaining(most, _LEEWAY)
 
     def header(self, name: str) -> str:
         """The value of a key that the caller sent once; empty otherwise."""

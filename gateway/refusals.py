@@ -28,12 +28,15 @@ class Refusals:
     def told(self, exception: Exception, request_id: str, model: str = "") -> HeadraceError:
         """The error; `model` is one of the catalog's, or empty."""
         error = as_error(exception, request_id)
-        words = " ".join(str(error).split())[:_LONGEST]
+        of_model = f" for {model}" if model else ""
         if error.reason is Reason.INTERNAL:
-            private = " ".join(error.private.split())[:_LONGEST]
-            log.error("request %s%s: %s", request_id or "-", f" for {model}" if model else "", private or words)
+            log.error("request %s%s: %s", request_id or "-", of_model, _line(error.private or str(error)))
             if exception is not error:
                 self._complaints.warn(type(exception).__name__, f"request {request_id or '-'}:", exc_info=exception)
         elif error.reason is not None:
-            self._complaints.warn((error.reason, model), f"refused{f' for {model}' if model else ''}: {words}")
+            self._complaints.warn((error.reason, model), f"refused{of_model}: {_line(str(error))}")
         return error
+
+
+def _line(words: str) -> str:
+    return " ".join(words.split())[:_LONGEST]

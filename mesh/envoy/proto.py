@@ -93,8 +93,7 @@ def service_metadata(*services: tuple[str, str], **more: object) -> Json:
 
 def refusal(resource: Resource[Message], place: Place, what: str) -> RefusedError:
     """The error for a part of a resource that was read well but cannot be compiled."""
-    where = f"{resource.position}: {resource.kind} {resource.namespace}/{resource.name}"
-    return RefusedError([f"{where}: {path(('spec', *place))}: {what}"])
+    return RefusedError([f"{resource.position}: {resource.title}: {path(('spec', *place))}: {what}"])
 
 
 def metadata_exchange() -> Json:

@@ -6,7 +6,7 @@ Sources: Istio's pkg/config/labels, pkg/config/host and pkg/config/validation/ag
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Annotated, Final
 
@@ -48,8 +48,9 @@ def check_subdomain(name: str) -> str:
     return name
 
 
-def _check_dns_label_or_none(name: str) -> str:
-    return check_dns_label(name) if name else name
+def _or_none(check: Callable[[str], str]) -> AfterValidator:
+    """The same for a name that may be left empty."""
+    return AfterValidator(lambda name: check(name) if name else name)
 
 
 def _check_domain(domain: str, *, wildcard: bool) -> str:
@@ -132,6 +133,6 @@ Fqdn = Annotated[str, AfterValidator(check_fqdn)]
 Host = Annotated[str, AfterValidator(check_host)]
 DnsLabel = Annotated[str, AfterValidator(check_dns_label)]
 Subdomain = Annotated[str, AfterValidator(check_subdomain)]
-SubdomainOrNone = Annotated[str, AfterValidator(lambda name: check_subdomain(name) if name else name)]
-DnsLabelOrNone = Annotated[str, AfterValidator(_check_dns_label_or_none)]
+SubdomainOrNone = Annotated[str, _or_none(check_subdomain)]
+DnsLabelOrNone = Annotated[str, _or_none(check_dns_label)]
 IpOrNetwork = Annotated[str, AfterValidator(check_address_or_network)]

@@ -89,6 +89,11 @@ class Resource(Generic[Spec_co]):
         return self.metadata.namespace
 
     @property
+    def title(self) -> str:
+        """KIND NAMESPACE/NAME."""
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+    @property
     def age(self) -> tuple[str, str, str]:
         """What orders resources that compete: the oldest first, then by name and namespace."""
         return self.metadata.creation_timestamp, self.name, self.namespace
@@ -107,7 +112,7 @@ def read_resources(documents: Iterable[Document]) -> tuple[Resource[Message], ..
             continue
         key = (resource.kind, resource.namespace, resource.name)
         if key in seen:
-            what = f"{resource.kind} {resource.namespace}/{resource.name}: is there twice, first at {seen[key]}"
+            what = f"{resource.title}: is there twice, first at {seen[key]}"
             mistakes.append(f"{resource.position}: {what}")
         seen.setdefault(key, resource.position)
         resources.append(resource)

@@ -21,12 +21,12 @@ import aiohttp
 from mesh.ads.server import serving
 from mesh.ads.stream import Verdict
 from mesh.istio.document import RefusedError
-from mesh.istio.doubts import doubts, names
 from mesh.istio.load import load_world, resources
 from mesh.istio.mesh_config import MeshConfig
 from mesh.istio.world import World
 from mesh.local.addresses import SIDECARS, Addresses, is_free
 from mesh.local.authority import Authority, is_due
+from mesh.local.doubts import doubts, gone
 from mesh.local.failure import MeshError, PassingError
 from mesh.local.fleet import Fleet, Means
 from mesh.local.follow import changes, look
@@ -202,10 +202,8 @@ class LocalMesh:
         self._watcher.planned(planned)
         await self._fleet.carry_out(planned)
         before, self._world = self._world, world
-        if before is not None and (gone := names(before) - names(world)):
-            self._watcher.tell(f"gone: {', '.join(sorted(gone))}")
-        for doubt in doubts(world):
-            self._watcher.tell(f"look at {doubt}")
+        if world is not before:
+            await self._tell_of(before, world)
         self._addresses.keep({workload.proxy.ip for workload in planned.workloads.values()})
         try:
             if self._caller is not None and planned.proxyless is not None:
@@ -213,6 +211,13 @@ class LocalMesh:
             self._watcher.in_force(planned)
         except OSError as error:  # of the files by which others learn of it
             self._watcher.tell(f"it is in force, but not everyone can be told: {_words(error)}")
+
+    async def _tell_of(self, before: World | None, world: World) -> None:
+        """What whoever wrote it may not have meant."""
+        if before is not None and (names := gone(before, world)):
+            self._watcher.tell(f"gone: {', '.join(names)}")
+        for doubt in await asyncio.to_thread(doubts, world):
+            self._watcher.tell(f"look at {doubt}")
 
 
 def _why(error: Exception) -> str:

@@ -9,7 +9,8 @@ import http.client
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,6 +92,22 @@ def as_before(digits: Mesh) -> Iterator[Mesh]:
 
 def everything(one: Mesh) -> list[dict[str, Any]]:
     return [asyncio.run(in_force(sidecar.address)) for sidecar in one.sidecars.values()]
+
+
+@contextlib.contextmanager
+def kept_up(
+    tmp_path: Path, told: list[str], in_force: Callable[[Plan], object] = lambda _: None, **options: Any
+) -> Iterator[tuple[Path, Future[None]]]:
+    """A mesh of one worker that keeps up with its folder, in `place`: the folder, and what keeps it up."""
+    here, place = folder(tmp_path / "istio", all=joined(SERVICE, CALLER, copy("one", "v1", 8101))), tmp_path / "place"
+    place.mkdir()
+    made = Options(here, mesh.find(None), MeshConfig(), Gateway(), **{"lifetime": timedelta(hours=1), **options})
+    with beside(up(made, place, Watcher(lambda _: None, in_force, told.append))) as lived:
+        keeping = asyncio.run_coroutine_threadsafe(lived.value.keep(), lived.loop)
+        try:
+            yield here, keeping
+        finally:
+            keeping.cancel()
 
 
 # ---- changes ----
@@ -328,14 +345,9 @@ def test_a_certificate_whose_time_is_over_is_refused(tmp_path: Path, monkeypatch
 
 
 def test_certificates_are_renewed_in_time_also_when_the_clock_jumps(tmp_path: Path) -> None:
-    clock = Clock()
-    here = folder(tmp_path / "istio", all=joined(SERVICE, CALLER, copy("one", "v1", 8101)))
-    place = tmp_path / "place"
-    place.mkdir()
-    options = Options(here, mesh.find(None), MeshConfig(), Gateway(), timedelta(hours=1), clock=clock)
+    clock, place = Clock(), tmp_path / "place"
     told: list[str] = []
-    with beside(up(options, place, Watcher(lambda _: None, lambda _: None, told.append))) as lived:
-        keeping = asyncio.run_coroutine_threadsafe(lived.value.keep(), lived.loop)
+    with kept_up(tmp_path, told, clock=clock) as (_, keeping):
         file = next(place.glob("one.models@*/certificate.json"))
         before = file.read_text()
         clock.ahead = timedelta(minutes=31)
@@ -348,7 +360,6 @@ def test_certificates_are_renewed_in_time_also_when_the_clock_jumps(tmp_path: Pa
         eventually(lambda: told, "that it is told")
         assert re.match(f"certificates cannot be renewed: {place}/.*: No such file or directory\n", told[0])
         assert not keeping.done()
-        keeping.cancel()
 
 
 def test_nobody_can_change_a_sidecar_by_its_admin_pages(as_before: Mesh) -> None:
@@ -370,12 +381,8 @@ def test_nobody_can_change_a_sidecar_by_its_admin_pages(as_before: Mesh) -> None
 
 
 def test_a_defect_of_ours_takes_no_mesh_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = folder(tmp_path / "istio", all=joined(SERVICE, CALLER, copy("one", "v1", 8101)))
-    (tmp_path / "place").mkdir()
     told: list[str] = []
-    options = Options(here, mesh.find(None), MeshConfig(), Gateway(), timedelta(hours=1))
-    with beside(up(options, tmp_path / "place", Watcher(lambda _: None, lambda _: None, told.append))) as lived:
-        keeping = asyncio.run_coroutine_threadsafe(lived.value.keep(), lived.loop)
+    with kept_up(tmp_path, told) as (here, _):
         with monkeypatch.context() as patch:
             patch.setattr(module, "plan", lambda *_: {}["not there"])
             folder(here, more=STRICT)
@@ -383,15 +390,12 @@ def test_a_defect_of_ours_takes_no_mesh_down(tmp_path: Path, monkeypatch: pytest
         assert told[0].startswith("the folder cannot be used, and what was before stays: this is a defect of headrace")
         folder(here, more=STRICT + "# again\n")
         eventually(lambda: told[-1].startswith("the folder: in force"), "that the next change is in force")
-        keeping.cancel()
 
 
 def test_what_could_not_be_done_but_may_be_later_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_AGAIN", 0.05)
-    here = folder(tmp_path / "istio", all=joined(SERVICE, CALLER, copy("one", "v1", 8101)))
-    (tmp_path / "place").mkdir()
     told: list[str] = []
     plans: list[Any] = []
     carry_out = fleet.Fleet.carry_out
@@ -403,9 +407,7 @@ def test_what_could_not_be_done_but_may_be_later_is_tried_again(
         await carry_out(self, planned)
 
     monkeypatch.setattr(fleet.Fleet, "carry_out", failing)
-    options = Options(here, mesh.find(None), MeshConfig(), Gateway(), timedelta(hours=1))
-    with beside(up(options, tmp_path / "place", Watcher(lambda _: None, plans.append, told.append))) as lived:
-        keeping = asyncio.run_coroutine_threadsafe(lived.value.keep(), lived.loop)
+    with kept_up(tmp_path, told, plans.append) as (here, _):
         folder(here, more=STRICT)
         eventually(lambda: not failures, "that it has been tried four times")
         cannot = "the folder cannot be used, and what was before stays:"
@@ -413,9 +415,8 @@ def test_what_could_not_be_done_but_may_be_later_is_tried_again(
         eventually(lambda: told == [*late, f"{cannot} no"], "that it is told, each once")
         assert len(plans) == 1
         folder(here, more=STRICT + "# again\n")
-        eventually(lambda: len(plans) == 2, "that another change is in force")
+        eventually(lambda: len(plans) == 2 and len(told) == 4, "that another change is in force")
         assert told[3].startswith("the folder: in force after ")
-        keeping.cancel()
 
 
 def test_what_is_gone_is_told(as_before: Mesh) -> None:
@@ -429,8 +430,6 @@ def test_certificates_that_cannot_be_renewed_are_told_and_tried_again(
 ) -> None:
     """The disk is full: what is there is good for a while, and that is no time to end."""
     monkeypatch.setattr(module, "_LOOK", 0.05)
-    here = folder(tmp_path / "istio", all=joined(SERVICE, CALLER, copy("one", "v1", 8101)))
-    (tmp_path / "place").mkdir()
     told: list[str] = []
     renew = fleet.Fleet.renew
     failures = [OSError(28, "No space left on device")] * 3
@@ -441,12 +440,9 @@ def test_certificates_that_cannot_be_renewed_are_told_and_tried_again(
         renew(self)
 
     monkeypatch.setattr(fleet.Fleet, "renew", failing)
-    options = Options(here, mesh.find(None), MeshConfig(), Gateway(), timedelta(seconds=2))
-    with beside(up(options, tmp_path / "place", Watcher(lambda _: None, lambda _: None, told.append))) as lived:
-        keeping = asyncio.run_coroutine_threadsafe(lived.value.keep(), lived.loop)
+    with kept_up(tmp_path, told, lifetime=timedelta(seconds=2)) as (_, keeping):
         eventually(lambda: len(told) == 2, "that they are renewed")
         assert not keeping.done()
-        keeping.cancel()
     assert re.fullmatch(
         r"certificates cannot be renewed: No space left on device\n"
         r"  those that are there are good until \d\d:\d\d:\d\d; it is tried again",
@@ -459,11 +455,8 @@ def test_what_cannot_be_told_to_others_is_in_force_none_the_less(tmp_path: Path)
     def full(_: Plan) -> None:
         raise OSError(28, "No space left on device", "state.json")
 
-    here = folder(tmp_path / "istio", all=joined(SERVICE, CALLER, copy("one", "v1", 8101)))
-    (tmp_path / "place").mkdir()
     told: list[str] = []
-    options = Options(here, mesh.find(None), MeshConfig(), Gateway(), timedelta(hours=1))
-    with beside(up(options, tmp_path / "place", Watcher(lambda _: None, full, told.append))):
+    with kept_up(tmp_path, told, full):
         assert told == ["it is in force, but not everyone can be told: state.json: No space left on device"]
 
 

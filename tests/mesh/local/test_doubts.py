@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.istio.doubts import doubts
+from mesh.local.doubts import doubts
 from tests.mesh.envoy.security import SERVICE, resource, world
 
 SUBSETS = [{"name": "v1", "labels": {"version": "v1"}}, {"name": "any"}, {"name": "v9", "labels": {"version": "v9"}}]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from mesh.envoy.proto import refusal
 from mesh.istio.http_route import Destination, HTTPRoute
 from mesh.istio.message import Place
 from mesh.istio.names import covers, qualified
-from mesh.istio.resource import Resource, path
+from mesh.istio.resource import Resource
 from mesh.istio.virtual_service import VirtualService
 from mesh.istio.world import World
 
@@ -19,15 +20,12 @@ def doubts(world: World) -> tuple[str, ...]:
     """A line for each."""
     subsets = _subsets(world)
     found = ((one, *doubt) for one in world.virtual_services for doubt in _in_routes(one, world, subsets))
-    return tuple(
-        f"{one.position}: {one.kind} {one.namespace}/{one.name}: {path(('spec', 'http', *place))}: {what}"
-        for one, place, what in found
-    )
+    return tuple(line for one, place, what in found for line in refusal(one, ("http", *place), what).mistakes)
 
 
-def names(world: World) -> frozenset[str]:
-    """KIND NAMESPACE/NAME of every resource."""
-    return frozenset(f"{one.kind} {one.namespace}/{one.name}" for one in world.resources)
+def gone(before: World, after: World) -> list[str]:
+    """KIND NAMESPACE/NAME of what is there no more: an emptied file takes its policies with it."""
+    return sorted({one.title for one in before.resources} - {one.title for one in after.resources})
 
 
 Subsets = Mapping[str, Mapping[str, Mapping[str, str]]]
