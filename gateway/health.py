@@ -74,11 +74,12 @@ class Health(grpc.GenericRpcHandler):
             await refuse(context, self._refusals.told(error, ""))
         told = b""
         while not self._readiness.closing:
+            turn = self._readiness.turn()  # what turns while the watcher is told, it is told next
             answer = await self._told(service, context)
             if answer != told:
                 told = answer
                 yield answer
-            await self._readiness.changes(_LOOK_AGAIN)
+            await self._readiness.changes(_LOOK_AGAIN, turn)
 
     async def _told(self, service: str, context: Context) -> bytes:
         try:

@@ -49,10 +49,16 @@ class Readiness:
         """Refuse the calls that were held back."""
         self._gone.set()
 
-    async def changes(self, within: float) -> None:
-        """Return when the process turns to its end, or after `within` seconds."""
-        event = self._closing if self._draining.is_set() else self._draining
+    def turn(self) -> asyncio.Event:
+        """What is set when the process next turns to its end."""
+        return self._closing if self._draining.is_set() else self._draining
+
+    async def changes(self, within: float, turn: asyncio.Event | None = None) -> None:
+        """Return when the process turns to its end, or after `within` seconds.
+
+        With the `turn` of an earlier moment, one that has come since is not missed.
+        """
         try:
-            await asyncio.wait_for(event.wait(), within)
+            await asyncio.wait_for((turn or self.turn()).wait(), within)
         except TimeoutError:
             return

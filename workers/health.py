@@ -67,13 +67,13 @@ class Health:
         """The status now and whenever it changes."""
         told: int | None = None
         while True:
-            changed = self._changed
+            changed, draining = self._changed, self.draining  # what changes while the watcher is told, it is told next
             status = self.status(request.service)
             now = _Status.SERVICE_UNKNOWN if status is None else status
             if now != told:
                 told = now
                 yield pb.HealthCheckResponse(status=now)
-            if self.draining:
+            if draining:
                 return
             await changed.wait()
 

@@ -48,3 +48,11 @@ async def test_nobody_waits_for_longer_than_asked() -> None:
     async with asyncio.timeout(5):
         await readiness.changes(0.01)
     assert readiness.ready
+
+
+async def test_a_turn_that_has_come_since_is_not_missed() -> None:
+    readiness = Readiness(lambda: True)
+    turn = readiness.turn()
+    readiness.drain()
+    async with asyncio.timeout(5):
+        await readiness.changes(60, turn)

@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from protos import grpc_service_pb2 as pb
 from tests.workers import zoo
 from tests.workers.calling import refused
+from workers.health import Health
 from workers.server import Options, serving
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -61,6 +62,15 @@ async def test_draining_nothing_serves_and_no_watch_holds_up_the_end(repository:
     assert [(await watch.read()).status for watch in watches[:2]] == [NOT_SERVING, NOT_SERVING]
     assert [await watch.read() for watch in watches] == [grpc.aio.EOF] * 3
     await channel.close()
+
+
+async def test_a_watcher_that_is_being_told_when_it_drains_is_told_of_that_too() -> None:
+    health = Health()
+    health.open()
+    told = health.watch(Request(service=""), None)
+    assert (await anext(told)).status == SERVING
+    health.drain()
+    assert [answer.status async for answer in told] == [NOT_SERVING]
 
 
 def test_reflection_shows_the_contract(tmp_path: Path) -> None:
