@@ -19,18 +19,18 @@ Pairs = Sequence[tuple[str, str | bytes]]
 
 _SHED_FOR: Final = 0.1  # seconds after which a full queue may have drained
 _NOT_READY_FOR: Final = 1.0  # seconds after which a copy may have come up
-_FULL: Final = (  # for which UNAVAILABLE is said
+FULL: Final = (  # for which UNAVAILABLE is said
     "exceeds maximum queue size",  # by Triton
     "circuit breaker drop",  # by gRPC's xDS client
 )
-_OUT_OF_TIME: Final = (  # for which UNAVAILABLE is said, too
+OUT_OF_TIME: Final = (  # for which UNAVAILABLE is said, too
     "request timeout expired",  # by Triton
     "upstream request timeout",  # by Envoy
 )
 _OVERLOADED: Final = "x-envoy-overloaded"  # a breaker is open
-_DENIED: Final = "RBAC: access denied"  # by the worker's sidecar, to us
-_OF_TOKENS: Final = ("Jwt ", "Jwks ", "Audiences in Jwt ")  # by the same, of a token that we found good
-_LONGEST: Final = 2000  # characters of a worker's words; callers refuse long trailers
+DENIED: Final = "RBAC: access denied"  # by the worker's sidecar, to us
+OF_TOKENS: Final = ("Jwt ", "Jwks ", "Audiences in Jwt ")  # by the same, of a token that we found good
+LONGEST: Final = 2000  # characters of a worker's words; callers refuse long trailers
 _ABOUT_ITSELF: Final = frozenset(
     {
         grpc.StatusCode.INTERNAL,
@@ -51,53 +51,63 @@ class Answer(NamedTuple):
 
 def worker_error(error: grpc.aio.AioRpcError, request_id: str) -> HeadraceError:
     """What a caller is told of a worker's failure."""
-    said, words = error.code(), (error.details() or "")[:_LONGEST]
+    said, words = error.code(), (error.details() or "")[:LONGEST]
     if said is grpc.StatusCode.DEADLINE_EXCEEDED or _is_out_of_time(said, words):
         return out_of_time(private=words)
     if said is grpc.StatusCode.RESOURCE_EXHAUSTED or _is_overload(error, words):
-        return HeadraceError(
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            Reason.OVERLOADED,
-            "the model has more work than it can queue; try again later",
-            private=words,
-            retry_after=_SHED_FOR,
-        )
+        return overloaded(words)
     if said is grpc.StatusCode.UNAVAILABLE:
-        return HeadraceError(
-            grpc.StatusCode.UNAVAILABLE,
-            Reason.MODEL_NOT_READY,
-            "no copy of the model is ready",
-            private=words,
-            retry_after=_NOT_READY_FOR,
-        )
+        return not_ready(words)
     if said in _ABOUT_ITSELF or _is_of_the_mesh(said, words):
         return unforeseen(request_id, f"the worker, or the mesh, says {said.name}: {words}")
     return HeadraceError(said, None, words, details=_details(error))
 
 
 def _is_out_of_time(said: grpc.StatusCode, words: str) -> bool:
-    return said is grpc.StatusCode.UNAVAILABLE and any(each in words.lower() for each in _OUT_OF_TIME)
+    return said is grpc.StatusCode.UNAVAILABLE and any(each in words.lower() for each in OUT_OF_TIME)
 
 
 def _is_overload(error: grpc.aio.AioRpcError, words: str) -> bool:
     if error.code() is not grpc.StatusCode.UNAVAILABLE:
         return False
-    full = any(each in words.lower() for each in _FULL)
+    full = any(each in words.lower() for each in FULL)
     return full or any(key == _OVERLOADED for key, _ in error.trailing_metadata())
 
 
 def _is_of_the_mesh(said: grpc.StatusCode, words: str) -> bool:
     """Whether the mesh turns us away: by a policy, or it has no route for what we ask (a 404 without a word)."""
     if said is grpc.StatusCode.UNAUTHENTICATED:
-        return words.startswith(_OF_TOKENS)
+        return words.startswith(OF_TOKENS)
     if said is grpc.StatusCode.PERMISSION_DENIED:
-        return words == _DENIED
+        return words == DENIED
     return said is grpc.StatusCode.UNIMPLEMENTED and not words
 
 
 def out_of_time(private: str = "") -> HeadraceError:
     """The answer when the caller's deadline, or the model's, has passed."""
     return HeadraceError(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE, "time is up", private=private)
+
+
+def overloaded(private: str = "") -> HeadraceError:
+    """The answer when the model has all the calls that it can take."""
+    return HeadraceError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Reason.OVERLOADED,
+        "the model has more work than it can queue; try again later",
+        private=private,
+        retry_after=_SHED_FOR,
+    )
+
+
+def not_ready(private: str = "") -> HeadraceError:
+    """The answer when no copy of the model answers."""
+    return HeadraceError(
+        grpc.StatusCode.UNAVAILABLE,
+        Reason.MODEL_NOT_READY,
+        "no copy of the model is ready",
+        private=private,
+        retry_after=_NOT_READY_FOR,
+    )
 
 
 def _details(error: grpc.aio.AioRpcError) -> bytes | None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -30,7 +30,7 @@ _SERVED_VERSION = 2  # ModelInferResponse.model_version
 _READ_WITHIN = 30.0  # seconds in which a unary call's message must have come
 _FOR_EVER = 1e8  # seconds; a deadline further away is none
 _LONGEST = 1000  # characters of a span's status
-_LEEWAY = 0.5  # seconds
+LEEWAY = 0.5  # seconds
 
 
 class Exchange:
@@ -117,7 +117,7 @@ class Exchange:
 
         A caller that runs out of time leaves, and its call is cancelled; the mesh would hold it against the worker.
         """
-        return self.remaining(most, _LEEWAY)
+        return self.remaining(most, LEEWAY)
 
     def header(self, name: str) -> str:
         """The value of a key that the caller sent once; empty otherwise."""
@@ -157,11 +157,11 @@ class Exchange:
             _record(span, outcome, failure)
             span.end()
 
-    async def reply(self, answer: Answer) -> bytes:
-        """Hand on the worker's metadata; the bytes are the RPC's result."""
+    async def reply(self, answer: Answer, ours: Sequence[tuple[str, str]] = ()) -> bytes:
+        """Hand on the worker's metadata, and ours; the bytes are the RPC's result."""
         if self._span.is_recording() and (version := served_version(self.rpc, answer.body)):
             self._span.set_attribute(tracing.VERSION_SERVED, version)
-        if initial := to_caller(answer.initial):
+        if initial := (*to_caller(answer.initial), *ours):
             await self._context.send_initial_metadata(initial)
         if trailing := to_caller(answer.trailing):
             self._context.set_trailing_metadata(trailing)

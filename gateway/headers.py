@@ -23,8 +23,8 @@ Pairs = Iterable[tuple[str, str | bytes]]
 CALLER: Final = "x-caller"
 _IN_A_HEADER: Final = "!#$&'()*+,/:;=?@[]"  # stays as it is; all else outside of URLs' plain characters is escaped
 
-_OURS: Final = CONTEXT_KEYS | {MODEL_NAME, MODEL_VERSION, CALLER, REQUEST_ID_KEY, SEQUENCE_ID}
-_HOP: Final = frozenset(
+OURS: Final = CONTEXT_KEYS | {MODEL_NAME, MODEL_VERSION, CALLER, REQUEST_ID_KEY, SEQUENCE_ID}
+HOP: Final = frozenset(
     {
         "b3",
         "cf-connecting-ip",
@@ -56,13 +56,13 @@ _HOP: Final = frozenset(
         "x-real-ip",
     }
 )
-_HOP_PREFIXES: Final = (
+HOP_PREFIXES: Final = (
     *(":", "grpc-", "ot-tracer-", "sw8-", "uberctx-", "x-b3-", "x-datadog-", "x-envoy-", "x-forwarded-"),
     *("x-headrace-", "x-istio-", "x-original-", "x-ot-"),
 )
-_MOST: Final = 50  # of a caller's keys; an Envoy takes 100, its own and ours among them
-_LARGEST: Final = 6 * 1024  # bytes of these but for the token; gRPC servers take 8 KiB for sure
-_EACH: Final = 32  # bytes that each counts besides (RFC 7541, section 4.1)
+MOST: Final = 50  # of a caller's keys; an Envoy takes 100, its own and ours among them
+LARGEST: Final = 6 * 1024  # bytes of these but for the token; gRPC servers take 8 KiB for sure
+EACH: Final = 32  # bytes that each counts besides (RFC 7541, section 4.1)
 
 
 def to_worker(received: Pairs, permit: Permit, route: Route, request_id: str) -> list[tuple[str, str | bytes]]:
@@ -94,11 +94,11 @@ def _sound(key: str, value: str | bytes) -> str | bytes:
 
 
 def _check_size(kept: Sequence[tuple[str, str | bytes]]) -> None:
-    if len(kept) > _MOST:
-        raise malformed(f"the metadata has {len(kept)} entries for the worker; {_MOST} is the most")
-    size = sum(len(key) + len(value) + _EACH for key, value in kept if key != "authorization")
-    if size > _LARGEST:
-        raise malformed(f"the metadata has {size} bytes for the worker; {_LARGEST} is the most")
+    if len(kept) > MOST:
+        raise malformed(f"the metadata has {len(kept)} entries for the worker; {MOST} is the most")
+    size = sum(len(key) + len(value) + EACH for key, value in kept if key != "authorization")
+    if size > LARGEST:
+        raise malformed(f"the metadata has {size} bytes for the worker; {LARGEST} is the most")
 
 
 @lru_cache(maxsize=1024)
@@ -106,4 +106,4 @@ def _passes(key: str, *, token: bool) -> bool:
     plain = key.lower().replace("_", "-").replace(".", "-").removesuffix("-bin")
     if plain == "authorization":
         return token and key == "authorization"
-    return plain not in _OURS and plain not in _HOP and not plain.startswith(_HOP_PREFIXES)
+    return plain not in OURS and plain not in HOP and not plain.startswith(HOP_PREFIXES)

@@ -25,6 +25,7 @@ from gateway.admin import application
 from gateway.authorize import Authorizer, Grant
 from gateway.direct import Direct
 from gateway.health import Health
+from gateway.lane import Door, Front, Generation, Lane
 from gateway.local import Local
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.readiness import Readiness
@@ -59,14 +60,14 @@ class Addresses:
     admin: str | None
 
 
-def run(settings: Settings, environ: Mapping[str, str] = os.environ) -> int:
+def run(settings: Settings, front: Front | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Serve until SIGTERM or SIGINT; 0 once drained, which a second signal cuts short. Raises StartError."""
     with logs.to_stderr():
-        asyncio.run(_until_stopped(settings, environ))
+        asyncio.run(_until_stopped(settings, front, environ))
     return 0
 
 
-async def _until_stopped(settings: Settings, environ: Mapping[str, str]) -> None:
+async def _until_stopped(settings: Settings, front: Front | None, environ: Mapping[str, str]) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def stop_or_hurry() -> None:
@@ -74,7 +75,7 @@ async def _until_stopped(settings: Settings, environ: Mapping[str, str]) -> None
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop_or_hurry)
-    async with serving(settings, hurry, environ) as addresses:
+    async with serving(settings, hurry, environ, front) as addresses:
         print(f"headrace gateway ready on {addresses.grpc}", flush=True)  # noqa: T201 - what starters wait for
         if addresses.admin is not None:
             log.info("admin pages on http://%s", addresses.admin)
@@ -85,16 +86,21 @@ async def _until_stopped(settings: Settings, environ: Mapping[str, str]) -> None
 
 @contextlib.asynccontextmanager
 async def serving(
-    settings: Settings, hurry: asyncio.Event | None = None, environ: Mapping[str, str] = os.environ
+    settings: Settings,
+    hurry: asyncio.Event | None = None,
+    environ: Mapping[str, str] = os.environ,
+    front: Front | None = None,
 ) -> AsyncIterator[Addresses]:
     """A gateway that takes calls while inside, and drains on leaving, or until `hurry` is set. Raises StartError.
 
-    `environ` is looked through for what gRPC itself will read there.
+    `environ` is looked through for what gRPC itself will read there. With a front the public address is its own.
     """
     async with contextlib.AsyncExitStack() as stack:
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
         issuers = await _issuers(settings, stack)
         readiness = Readiness(lambda: any(issuer.keys.current.keys for issuer in issuers))
+        generation = Generation(lambda: tuple(issuer.keys.current for issuer in issuers) if readiness.ready else None)
+        lane = _lane(settings, front, generation) if front else None
         upstream = _upstream(settings, environ)
         stack.push_async_callback(upstream.close)
         steps = Steps(
@@ -103,6 +109,7 @@ async def serving(
             catalog=settings.catalog,
             upstream=upstream,
             local=Local(lambda: readiness.ready),
+            lane=lane,
             draw=random.random,
         )
         admin = await _admin(settings, readiness, stack)
@@ -111,15 +118,26 @@ async def serving(
         service = Service(steps, readiness, refusals, tracer, time.monotonic)
         server.add_generic_rpc_handlers((service, Health(steps, readiness, refusals, time.monotonic)))
         reflection.enable(server, SERVICE, health.SERVICE_NAME)
-        address = _listen(server, settings.listen)
+        if front is None:
+            address = _listen(server, settings.listen)
+        else:
+            server.add_insecure_port(f"unix:{front.socket}")
         await server.start()
+        door = await stack.enter_async_context(front.open()) if front else None
         try:
-            yield Addresses(address, admin)
+            yield Addresses(door.address if door else address, admin)
         finally:
-            await _drain(server, readiness, settings.listen, hurry or asyncio.Event())
+            await _drain(server, door, readiness, settings.listen, hurry or asyncio.Event())
 
 
-async def _drain(server: grpc.aio.Server, readiness: Readiness, listen: Listen, hurry: asyncio.Event) -> None:
+def _lane(settings: Settings, front: Front, generation: Generation) -> Lane:
+    leeway = {issuer.issuer: issuer.leeway for issuer in settings.issuers}
+    return Lane(generation, leeway, front.cluster_of, tries=settings.upstream.mode == "direct")
+
+
+async def _drain(
+    server: grpc.aio.Server, door: Door | None, readiness: Readiness, listen: Listen, hurry: asyncio.Event
+) -> None:
     """Say that we go; then hold new calls back; then close the door, and refuse them.
 
     Calls that come while gRPC closes it are cancelled, which callers do not try elsewhere; who is held back does not
@@ -131,6 +149,11 @@ async def _drain(server: grpc.aio.Server, readiness: Readiness, listen: Listen, 
         await asyncio.sleep(listen.notice)
         readiness.close()
         await asyncio.sleep(min(listen.notice, _HOLDING))
+        if door is not None:
+            leaving = asyncio.create_task(door.leave(listen.drain))
+            await asyncio.sleep(_CLOSING)
+            readiness.leave()
+            await leaving
         stopping = asyncio.create_task(server.stop(listen.drain))
         await asyncio.sleep(_CLOSING)
         readiness.leave()

@@ -23,6 +23,7 @@ from gateway.caller import Caller
 from gateway.choose import Route, choose
 from gateway.exchange import Context, Exchange
 from gateway.forward import forward
+from gateway.lane import LEARN_KEY, Lane
 from gateway.local import Local
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
@@ -38,13 +39,14 @@ Way = Callable[[Exchange], Awaitable[bytes | None]]
 
 @dataclass(frozen=True)
 class Steps:
-    """What the steps of a call need; `draw` gives luck in [0, 1)."""
+    """What the steps of a call need; `draw` gives luck in [0, 1). `lane` is there where an Envoy is in front."""
 
     verifier: Verifier
     authorizer: Authorizer
     catalog: Catalog
     upstream: Upstream
     local: Local
+    lane: Lane | None
     draw: Callable[[], float]
 
     async def answer_locally(self, exchange: Exchange) -> bytes:
@@ -55,11 +57,14 @@ class Steps:
 
     async def pass_on(self, exchange: Exchange) -> bytes:
         """One message to one copy, and its answer back."""
+        since = self.lane.generation.word() if self.lane else ""
         caller = await self._admit(exchange)
         call = read_call(exchange.rpc, await exchange.read())
         exchange.asks(call)
         permit, route = self._decide(caller, call)
-        return await exchange.reply(await forward(permit, route, exchange, self.upstream))
+        answer = await forward(permit, route, exchange, self.upstream)
+        lesson = self.lane.lesson(exchange.header(LEARN_KEY), since, call, permit, route) if self.lane else ()
+        return await exchange.reply(answer, lesson)
 
     async def pass_on_stream(self, exchange: Exchange) -> None:
         """Message by message, each with its own decision; the token must be good for every one of them."""
@@ -110,6 +115,7 @@ class Service(grpc.GenericRpcHandler):
         self._readiness = readiness
         self._refusals = refusals
         self._catalog = steps.catalog
+        self._lane = steps.lane
         self._tracer = tracer
         self._clock = clock
         self._handlers = {path: self._handler(rpc, ways[rpc.way]) for path, rpc in RPCS.items()}
@@ -143,7 +149,8 @@ class Service(grpc.GenericRpcHandler):
             model = exchange.model if exchange.model in self._catalog else ""  # a caller may name anything
             error = self._refusals.told(exception, exchange.request_id, model)
             exchange.end(error.status, error)
-            await refuse(context, error, exchange.request_id)
+            asked = exchange.header(LEARN_KEY)
+            await refuse(context, error, exchange.request_id, self._lane.answer(asked) if self._lane else ())
         else:
             exchange.end(grpc.StatusCode.OK)
             return answer

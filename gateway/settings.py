@@ -107,10 +107,16 @@ def unusable(tls: Tls) -> Iterator[tuple[Place, str]]:
             yield ("client_ca",), "not PEM certificates"
 
 
+def _switch(value: object) -> object:
+    """YAML 1.1 reads on and off as truth values."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class Listen(Frozen):
     """Where callers come in (gRPC), where operators look (HTTP), and how it closes.
 
     `notice`: how long health says NOT_SERVING before new calls are refused; `drain`: how long running calls may take.
+    `express`: whether an Envoy is in front, that carries what it has seen decided; `auto` where there is one to run.
     """
 
     address: Address = "127.0.0.1:8080"
@@ -118,6 +124,7 @@ class Listen(Frozen):
     tls: Tls | None = None
     notice: Duration = 0.5
     drain: Duration = 25.0
+    express: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = "off"
 
 
 class Issuer(Frozen):
@@ -282,6 +289,8 @@ def _incoherent(settings: Settings) -> Iterator[tuple[Place, str]]:
     """What does not fit together: (place, what)."""
     if settings.listen.tls is not None:
         yield from ((("listen", "tls", *place), what) for place, what in unusable(settings.listen.tls))
+    if settings.listen.express == "on" and settings.upstream.mode == "xds":
+        yield ("listen", "express"), "is not for the mode xds: gRPC's own client alone is told there where calls go"
     names = [model.name for model in settings.models]
     for index, name in enumerate(names):
         if name in names[:index]:

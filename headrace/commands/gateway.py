@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.failure import CommandError
+
+if TYPE_CHECKING:
+    from gateway.lane import Front
+    from gateway.settings import Settings
 
 
 def gateway(
@@ -25,6 +30,24 @@ def gateway(
     except settings.SettingsError as error:
         raise CommandError(f"the configuration cannot be used\n{error}") from None
     try:
-        return server.run(loaded)
+        with tempfile.TemporaryDirectory(prefix="headrace-gateway-") as folder:
+            return server.run(loaded, _front(loaded, Path(folder)))
     except server.StartError as error:
         raise CommandError(str(error)) from None
+
+
+def _front(loaded: Settings, folder: Path) -> Front | None:
+    """The Envoy in front, where there is to be one."""
+    express = loaded.listen.express
+    if express == "off" or loaded.upstream.mode == "xds":
+        return None
+    from headrace.express import front  # noqa: PLC0415
+    from mesh.local.binary import find  # noqa: PLC0415
+    from mesh.local.failure import MeshError  # noqa: PLC0415
+
+    try:
+        return front(loaded, folder, find(None))
+    except MeshError as error:
+        if express == "on":
+            raise CommandError(f"listen.express is on, but {error}") from None
+    return None

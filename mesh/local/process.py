@@ -84,12 +84,12 @@ def last_of(log: Path) -> str:
         return ""
 
 
-async def start(binary: Path, bootstrap: Json, log: Path) -> Envoy:
+async def start(binary: Path, bootstrap: Json, log: Path, threads: int = 1) -> Envoy:
     """Start an Envoy, in a session of its own: a Ctrl-C on the terminal is for us to pass on."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), str(binary)),
-            *("--config-yaml", json.dumps(bootstrap), "--disable-hot-restart", "--concurrency", "1"),
+            *("--config-yaml", json.dumps(bootstrap), "--disable-hot-restart", "--concurrency", str(threads)),
             *(*_QUIET, *_DRAIN, _STRICT),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,

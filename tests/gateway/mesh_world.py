@@ -13,11 +13,13 @@ import grpc.aio
 
 from gateway.server import serving
 from gateway.settings import load
+from headrace.express import front
 from headrace.rendering import source_of
 from mesh.render import folder
 from mesh.render.files import render
 from mesh.testing import Mesh, running
 from protos import grpc_service_pb2 as pb
+from tests.envoy import ENVOY
 from tests.gateway.tokens import Issuer
 from tests.gateway.world import CLIENT, INFER, STREAM, Metadata
 
@@ -102,15 +104,17 @@ def infer_request(version: str = "", sequence: int = 0) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def behind_a_mesh(scratch: Path, **model: Any) -> AsyncIterator[World]:
-    """The gateway in mode mesh, its model as `model` says."""
+async def behind_a_mesh(scratch: Path, *, express: bool = False, **model: Any) -> AsyncIterator[World]:
+    """The gateway in mode mesh, its model as `model` says; with `express`, behind an Envoy of its own."""
     issuer = Issuer()
     config = configuration(issuer, **model)
     with meshed(scratch, config, issuer) as mesh:
         config["upstream"]["proxy"] = mesh.sidecars["gateway"].outbound
         (scratch / "headrace.yaml").write_text(json.dumps(config))
+        settings = load(scratch / "headrace.yaml", {})
+        made = front(settings, scratch, Path(ENVOY or "")) if express else None
         async with (
-            serving(load(scratch / "headrace.yaml", {})) as addresses,
+            serving(settings, environ={}, front=made) as addresses,
             grpc.aio.insecure_channel(addresses.grpc, options=CLIENT) as channel,
         ):
             yield World(mesh, issuer, channel, scratch, addresses.grpc)

@@ -25,9 +25,9 @@ Code = grpc.StatusCode
 pytestmark = [needs_envoy, pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with behind_a_mesh(tmp_path_factory.mktemp("mesh"), timeout="400ms") as made:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[False, True], ids=["python", "express"])
+async def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with behind_a_mesh(tmp_path_factory.mktemp("mesh"), express=request.param, timeout="400ms") as made:
         yield made
 
 
@@ -185,7 +185,7 @@ async def test_callers_in_a_hurry_eject_no_copy(
 ) -> None:
     """A caller's deadline is no fault of the worker's. A sidecar that knew of it would hold it against the copy."""
     if leeway is not None:
-        monkeypatch.setattr("gateway.exchange._LEEWAY", leeway)
+        monkeypatch.setattr("gateway.exchange.LEEWAY", leeway)
     eager = {"errors": 3, "interval": "100ms", "time": "60s", "most": "50%"}
     async with behind_a_mesh(tmp_path, ejection=eager, retries={"attempts": 0}) as world:
         for worker in world.mesh.workers.values():

@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from gateway.server import StartError, serving
 from gateway.settings import load
 from protos import grpc_service_pb2 as pb
+from tests.envoy import needs_envoy
 from tests.gateway import world as worlds
 from tests.gateway.certificates import Authority
 from tests.gateway.test_service import refused
@@ -234,7 +235,8 @@ async def test_not_ready_without_any_issuers_keys(tmp_path: Path) -> None:
         assert told.retry_after
 
 
-async def test_tls_and_client_certificates(tmp_path: Path) -> None:
+@pytest.mark.parametrize("express", [False, pytest.param(True, marks=needs_envoy)])
+async def test_tls_and_client_certificates(express: bool, tmp_path: Path) -> None:
     ours, strangers = Authority(), Authority()
     names = {"certificate": "server.pem", "key": "server.key", "client_ca": "ca.pem"}
     certificate, key = ours.issue("127.0.0.1")
@@ -245,7 +247,7 @@ async def test_tls_and_client_certificates(tmp_path: Path) -> None:
         chain, private = pair or (None, None)
         return grpc.aio.secure_channel(world.address, grpc.ssl_channel_credentials(ours.pem, private, chain))
 
-    async with worlds.world(tmp_path, lambda config: config["listen"].update(tls=names)) as world:
+    async with worlds.world(tmp_path, lambda config: config["listen"].update(tls=names), express=express) as world:
         message = pb.ModelInferRequest(model_name="digits", id="5").SerializeToString()
         async with channel(ours.issue("client")) as known:
             answer = await known.unary_unary(INFER)(message, metadata=[world.bearer()], timeout=10)

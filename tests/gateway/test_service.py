@@ -18,6 +18,11 @@ Code = grpc.StatusCode
 PRIVATE = "private-words-10.1.2.3:4567"
 
 
+@pytest.fixture
+def world(lanes: World) -> World:
+    return lanes
+
+
 def infer(model: str = "digits", version: str = "") -> bytes:
     return pb.ModelInferRequest(model_name=model, model_version=version).SerializeToString()
 

@@ -148,6 +148,7 @@ def test_settings_do_not_change(path: Path) -> None:
         ("  sample: 0.1", "  sample: 1.5", "telemetry.sample: Input should be less than or equal to 1"),
         ("  otlp: http://127.0.0.1:4317", "  otlp: 127.0.0.1:4317", "no OTLP/gRPC endpoint"),
         ("  otlp: http://127.0.0.1:4317", "  otlp: http://127.0.0.1:4318/v1/traces", "no OTLP/gRPC endpoint"),
+        ("  drain: 10s", "  express: maybe", "listen.express: Input should be 'auto', 'on' or 'off'"),
         ("  mode: direct", "  mode: magic", "upstream.mode: Input should be 'direct', 'mesh' or 'xds'"),
         ("  mode: direct", "  proxy: 127.0.0.1:15001", "upstream.proxy: is for the mode mesh"),
         ('"2": 127.0.0.1:8102}', '"2": []}', "upstream.endpoints.digits.2: .* at least 1 item"),
@@ -363,3 +364,10 @@ def test_a_file_of_keys_that_holds_none(path: Path, content: bytes) -> None:
 def test_a_grant_for_a_model_that_does_not_exist(path: Path) -> None:
     (told,) = _mistakes(path, GOOD.replace("models: [digits", "models: [dgits"))
     assert "there is no model dgits; did you mean digits?" in told
+
+
+@pytest.mark.parametrize(("written", "read"), [("on", "on"), ("off", "off"), ("auto", "auto")])
+def test_on_and_off_are_words_here(path: Path, written: str, read: str) -> None:
+    """To YAML 1.1 they are truth values."""
+    text = GOOD.replace("  drain: 10s", f"  drain: 10s\n  express: {written}")
+    assert _load(path, text).listen.express == read

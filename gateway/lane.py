@@ -1,0 +1,131 @@
+"""What the express lane is taught. Law: only what it can carry by itself, and only while what that rests on holds.
+
+An Envoy at the public address hands us each call that it does not know (docs/decisions/0021). With our answer it may
+learn: this very token may infer with this model and version until then, and such calls go there. Its word for all that
+lessons rest on, the keys above all, is the generation: another one, and it forgets everything.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from gateway.authorize import Permit
+from gateway.call import Call
+from gateway.choose import Route
+from mesh.catalog import Model
+from protos.contract import SERVICE
+
+PATH: Final = f"/{SERVICE}/ModelInfer"
+LEARN_KEY: Final = "x-headrace-learn"
+_LESSON_KEY: Final = "x-headrace-permit"
+_NONE: Final = "-"
+
+
+class Door(Protocol):
+    """The Envoy in front, once it is there."""
+
+    address: str
+
+    async def leave(self, patience: float) -> None:
+        """Send callers elsewhere; returns when no call runs inside any more, or after so many seconds."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """How the Envoy in front is had: it calls at `socket`, and finds copies by the name `cluster_of` gives them.
+
+    `open` gives the door, which is there while inside.
+    """
+
+    socket: Path
+    cluster_of: Callable[[Model, str], str]
+    open: Callable[[], AbstractAsyncContextManager[Door]]
+
+
+class Generation:
+    """A word for what lessons rest on now; `parts` tells it, None while there shall be no lessons."""
+
+    def __init__(self, parts: Callable[[], Hashable | None]) -> None:
+        self._parts = parts
+        self._seen: Hashable | None = None
+        self._word = ""
+
+    def word(self) -> str:
+        """Another one whenever a part is another; empty while there shall be no lessons."""
+        parts = self._parts()
+        if parts != self._seen:
+            self._seen = parts
+            self._word = "" if parts is None else secrets.token_hex(8)
+        return self._word
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Teaches.
+
+    `leeway`: issuer -> seconds that its tokens are good beyond `exp`; `tries`: whether it is for the lane, and not for
+    the mesh, to try calls again.
+    """
+
+    generation: Generation
+    leeway: Mapping[str, float]
+    cluster_of: Callable[[Model, str], str]
+    tries: bool
+
+    def answer(self, asked: str, told: str = "") -> tuple[tuple[str, str], ...]:
+        """The metadata that tells the generation; none where the lane did not ask."""
+        return ((_LESSON_KEY, f"{asked} {self.generation.word() or _NONE}{told}"),) if asked.isdecimal() else ()
+
+    def lesson(self, asked: str, since: str, call: Call, permit: Permit, route: Route) -> tuple[tuple[str, str], ...]:
+        """The same, and, where the lane can carry such calls, what becomes of them.
+
+        What it sees of a call before it carries it: token, model, version, and that nothing else in it matters. `since`
+        is the generation's word from before the token was verified: what was decided under another one teaches nothing.
+        """
+        if since != self.generation.word() or not self._teachable(call, route):
+            return self.answer(asked)
+        return self.answer(asked, "".join(f" {word}" for word in self._told(call, permit, route)))
+
+    def _told(self, call: Call, permit: Permit, route: Route) -> tuple[str | int, ...]:
+        model, caller = route.model, permit.caller
+        return (
+            int((caller.expires_at + self.leeway[caller.issuer]) * 1000),
+            int(model.timeout * 1000),
+            model.max_request,
+            int(model.forward_token),
+            model.tries if self.tries else 0,
+            ",".join(sorted(self._statuses(model))) or _NONE,
+            ";".join(f"{share}={cluster}" for cluster, share in self._shares(route).items()),
+            model.host,
+            caller.name,
+            model.name,
+            call.version or _NONE,
+            int(route.pinned),
+        )
+
+    def _teachable(self, call: Call, route: Route) -> bool:
+        """Whether the message goes on as it is, to whichever copy, whenever."""
+        model = route.model
+        if call.rpc.path != PATH or route.body is not call.body or model.sequence:
+            return False
+        return route.pinned or not any(model.shares_copies(version) for version, _ in model.weights)
+
+    def _shares(self, route: Route) -> Mapping[str, int]:
+        """Cluster -> its share of such calls, in percent."""
+        if route.pinned:
+            return {self.cluster_of(route.model, route.version): 100}
+        shares: dict[str, int] = {}
+        for version, weight in route.model.weights:
+            cluster = self.cluster_of(route.model, version)
+            shares[cluster] = shares.get(cluster, 0) + weight
+        return shares
+
+    def _statuses(self, model: Model) -> frozenset[str]:
+        """For which statuses of a worker's a call is tried again, as Envoy spells them."""
+        known = {"cancelled", "resource-exhausted"}
+        return frozenset(on if on in known else "unavailable" for on in model.retries.on)

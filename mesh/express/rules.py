@@ -1,0 +1,145 @@
+"""What the lane's script is told. Law: the script has no word of its own that the Python lane has, too.
+
+Source of the syntax: https://www.lua.org/manual/5.1/manual.html, section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+Lua = str | int | float | bool | Sequence["Lua"] | Mapping[str, "Lua"]
+
+PLACEHOLDER: Final = "\x7e" * 32
+"""Where a request's id goes in a refusal; as long as an id."""
+LESSON_KEY: Final = "x-headrace-permit"
+LEARN_KEY: Final = "x-headrace-learn"
+
+_PASSES, _DROPPED, _DECIDED = 1, 2, 3
+_FRESH: Final = 250  # milliseconds after which the generation is asked for anew
+_STALE: Final = 900  # milliseconds after which, without an answer, lessons are not believed
+_MESSAGE_WITHIN: Final = 30_000  # milliseconds
+_LONGEST_TOKEN: Final = 16 * 1024 + len("Bearer ")  # characters
+_LONGEST_LINE: Final = 500  # characters of a worker's words in our log
+# What a call cannot be without, what the script looks at or the route takes away.
+_OF_CALLS: Final = (
+    *(":authority", ":method", ":path", ":scheme", "authorization", "content-length", "content-type", "grpc-timeout"),
+    *("te", "user-agent", "x-forwarded-proto"),
+)
+# What an answer cannot be without, and what gRPC says of it.
+_OF_ANSWERS: Final = (
+    *(":status", "content-length", "content-type", "grpc-accept-encoding", "grpc-encoding", "grpc-message"),
+    *("grpc-status", "grpc-status-details-bin"),
+)
+_NOT_FOR_CALLERS: Final = ("authorization", "te", "x-forwarded-proto")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A status with its text and its google.rpc.Status; in both, PLACEHOLDER stands for the request's id."""
+
+    status: int
+    message: str
+    details: bytes
+
+
+@dataclass(frozen=True)
+class Words:
+    """By which of a worker's words, or of the mesh's, a failure is told from others."""
+
+    out_of_time: Sequence[str]
+    full: Sequence[str]
+    denied: str
+    of_tokens: Sequence[str]
+    longest: int  # characters of a worker's that are passed on
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What of a caller's metadata goes on: not these keys, nor what begins so; of the rest so much, `each` added."""
+
+    dropped: Sequence[str]
+    prefixes: Sequence[str]
+    entries: int
+    bytes: int
+    each: int
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the Python lane would say and do.
+
+    `path` is the RPC's that may be carried; `sample` the share of calls that are Python's, for their spans; `leeway`
+    milliseconds that a worker is given beyond the caller's deadline.
+    """
+
+    path: str
+    sample: float
+    leeway: int
+    metadata: Metadata
+    words: Words
+    deadline: Refusal
+    overloaded: Refusal
+    not_ready: Refusal
+    internal: Refusal
+
+
+def script(rules: Rules) -> str:
+    """The source of the lane's filter."""
+    source = resources.files("mesh.express").joinpath("lane.lua").read_text()
+    return f"local RULES = {literal(_told(rules))}\n{source}"
+
+
+def _told(rules: Rules) -> Mapping[str, Lua]:
+    metadata, words = rules.metadata, rules.words
+    refusals = ("deadline", "overloaded", "not_ready", "internal")
+    return {
+        "path": rules.path,
+        "sample": rules.sample,
+        "leeway": rules.leeway,
+        "fresh": _FRESH,
+        "stale": _STALE,
+        "nothing": {},
+        "message_within": _MESSAGE_WITHIN,
+        "longest_token": _LONGEST_TOKEN,
+        "longest_line": _LONGEST_LINE,
+        "kinds": dict.fromkeys(metadata.dropped, _DROPPED) | dict.fromkeys(_OF_CALLS, _DECIDED),
+        "kinds_of_answers": dict.fromkeys((*metadata.dropped, *_NOT_FOR_CALLERS), _DROPPED)
+        | dict.fromkeys(_OF_ANSWERS, _DECIDED),
+        "prefixes": metadata.prefixes,
+        "most_entries": metadata.entries,
+        "most_bytes": metadata.bytes,
+        "each": metadata.each,
+        "out_of_time": words.out_of_time,
+        "full": words.full,
+        "denied": words.denied,
+        "of_tokens": words.of_tokens,
+        "longest": words.longest,
+        "placeholder": PLACEHOLDER,
+        "refusals": {name: _refusal(getattr(rules, name)) for name in refusals},
+    }
+
+
+def _refusal(refusal: Refusal) -> Mapping[str, Lua]:
+    details = refusal.details.decode("latin-1")
+    return {"status": str(refusal.status), "message": refusal.message, "details": details}
+
+
+def literal(value: Lua) -> str:
+    """A value as Lua's source has it; a text is its characters' numbers as bytes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return '"' + "".join(_character(each) for each in value) + '"'
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"[{literal(key)}]={literal(one)}" for key, one in value.items()) + "}"
+    return "{" + ",".join(map(literal, value)) + "}"
+
+
+def _character(character: str) -> str:
+    plain = character.isascii() and character.isprintable() and character not in '"\\'
+    return character if plain else f"\\{character.encode('latin-1')[0]:03d}"
