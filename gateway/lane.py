@@ -1,8 +1,8 @@
 """What the express lane is taught. Law: only what it can carry by itself, and only while what that rests on holds.
 
 An Envoy at the public address hands us each call that it does not know (docs/decisions/0021). With our answer it may
-learn: this very token may infer with this model and version until then, and such calls go there. Its word for all that
-lessons rest on, the keys above all, is the generation: another one, and it forgets everything.
+learn: this very token may infer with this model and version until then, and such calls go there. Our word for all that
+lessons rest on, the keys above all, is the generation. It asks for it, and at another one forgets everything.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+import grpc
 
 from gateway.authorize import Permit
 from gateway.call import Call
 from gateway.choose import Route
+from gateway.exchange import Context
 from mesh.catalog import Model
 from protos.contract import SERVICE
 
 PATH: Final = f"/{SERVICE}/ModelInfer"
+ASK_PATH: Final = "/headrace.Lane/Generation"
 LEARN_KEY: Final = "x-headrace-learn"
 _LESSON_KEY: Final = "x-headrace-permit"
+_GENERATION_KEY: Final = "x-headrace-generation"
 _NONE: Final = "-"
 
 
@@ -64,6 +69,23 @@ class Generation:
         return self._word
 
 
+class Asked(grpc.GenericRpcHandler):
+    """Tells the lane the generation, and callers nothing: their own LEARN_KEY does not come through."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(self._tell)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The handler, for the lane."""
+        asks = handler_call_details.method == ASK_PATH
+        return self._handler if asks and LEARN_KEY in dict(handler_call_details.invocation_metadata) else None
+
+    async def _tell(self, _request: bytes, context: Context) -> bytes:
+        await context.send_initial_metadata(((_GENERATION_KEY, self._generation.word() or _NONE),))
+        return b""
+
+
 @dataclass(frozen=True)
 class Lane:
     """Teaches.
@@ -77,19 +99,15 @@ class Lane:
     cluster_of: Callable[[Model, str], str]
     tries: bool
 
-    def answer(self, asked: str, told: str = "") -> tuple[tuple[str, str], ...]:
-        """The metadata that tells the generation; none where the lane did not ask."""
-        return ((_LESSON_KEY, f"{asked} {self.generation.word() or _NONE}{told}"),) if asked.isdecimal() else ()
-
-    def lesson(self, asked: str, since: str, call: Call, permit: Permit, route: Route) -> tuple[tuple[str, str], ...]:
-        """The same, and, where the lane can carry such calls, what becomes of them.
+    def lesson(self, since: str, call: Call, permit: Permit, route: Route) -> tuple[tuple[str, str], ...]:
+        """The metadata that tells what becomes of such calls; none where the lane cannot carry them.
 
         What it sees of a call before it carries it: token, model, version, and that nothing else in it matters. `since`
         is the generation's word from before the token was verified: what was decided under another one teaches nothing.
         """
-        if since != self.generation.word() or not self._teachable(call, route):
-            return self.answer(asked)
-        return self.answer(asked, "".join(f" {word}" for word in self._told(call, permit, route)))
+        if not since or since != self.generation.word() or not self._teachable(call, route):
+            return ()
+        return ((_LESSON_KEY, " ".join(map(str, (since, *self._told(call, permit, route))))),)
 
     def _told(self, call: Call, permit: Permit, route: Route) -> tuple[str | int, ...]:
         model, caller = route.model, permit.caller

@@ -25,7 +25,7 @@ from gateway.admin import application
 from gateway.authorize import Authorizer, Grant
 from gateway.direct import Direct
 from gateway.health import Health
-from gateway.lane import Door, Front, Generation, Lane
+from gateway.lane import Asked, Door, Front, Generation, Lane
 from gateway.local import Local
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.readiness import Readiness
@@ -121,6 +121,7 @@ async def serving(
         if front is None:
             address = _listen(server, settings.listen)
         else:
+            server.add_generic_rpc_handlers((Asked(generation),))
             server.add_insecure_port(f"unix:{front.socket}")
         await server.start()
         door = await stack.enter_async_context(front.open()) if front else None

@@ -63,7 +63,7 @@ class Steps:
         exchange.asks(call)
         permit, route = self._decide(caller, call)
         answer = await forward(permit, route, exchange, self.upstream)
-        lesson = self.lane.lesson(exchange.header(LEARN_KEY), since, call, permit, route) if self.lane else ()
+        lesson = self.lane.lesson(since, call, permit, route) if self.lane and exchange.header(LEARN_KEY) else ()
         return await exchange.reply(answer, lesson)
 
     async def pass_on_stream(self, exchange: Exchange) -> None:
@@ -115,7 +115,6 @@ class Service(grpc.GenericRpcHandler):
         self._readiness = readiness
         self._refusals = refusals
         self._catalog = steps.catalog
-        self._lane = steps.lane
         self._tracer = tracer
         self._clock = clock
         self._handlers = {path: self._handler(rpc, ways[rpc.way]) for path, rpc in RPCS.items()}
@@ -149,8 +148,7 @@ class Service(grpc.GenericRpcHandler):
             model = exchange.model if exchange.model in self._catalog else ""  # a caller may name anything
             error = self._refusals.told(exception, exchange.request_id, model)
             exchange.end(error.status, error)
-            asked = exchange.header(LEARN_KEY)
-            await refuse(context, error, exchange.request_id, self._lane.answer(asked) if self._lane else ())
+            await refuse(context, error, exchange.request_id)
         else:
             exchange.end(grpc.StatusCode.OK)
             return answer

@@ -24,10 +24,13 @@ from gateway.server import StartError
 from gateway.settings import Settings
 from mesh.catalog import Model
 from mesh.envoy.admin import Admin, UnreachableError
-from mesh.express.front import Front, Tls, bootstrap
+from mesh.express.front import LISTENER, Front, Tls, bootstrap
 from mesh.express.rules import PLACEHOLDER, Metadata, Refusal, Rules, Words
+from mesh.express.traced import Tracing
 from mesh.local import process
+from protos import tracing
 from protos.boundary import DETAILS_KEY, trailers
+from protos.contract import MODEL_NAME, MODEL_VERSION
 from protos.errors import HeadraceError, unforeseen
 
 log = logging.getLogger("headrace.gateway.express")
@@ -35,6 +38,7 @@ log = logging.getLogger("headrace.gateway.express")
 _UP: Final = 30.0  # seconds that an Envoy has to come up
 _LOOK: Final = 0.02  # seconds between looks
 _AGAIN: Final = 0.5  # seconds after which one that died is replaced
+_LONG: Final = 1024 * 1024  # bytes of an Envoy's log
 _SIDECAR: Final = "sidecar"
 _RUNNING: Final = "http.front.downstream_rq_active"
 
@@ -59,6 +63,8 @@ def front_of(settings: Settings, folder: Path) -> Front:
         checked=settings.upstream.mode == "direct",
         largest=max(model.max_request for model in settings.models),
         rules=rules(settings),
+        tracing=traces(settings),
+        traced=folder / "traced.sock",
     )
 
 
@@ -98,10 +104,12 @@ def _name(copies: Sequence[str]) -> str:
 
 def rules(settings: Settings) -> Rules:
     """The Python lane's words and bounds, in the lane's own terms."""
-    traced = settings.telemetry.otlp is not None
+    sent = settings.telemetry.otlp is not None
     return Rules(
         path=lane.PATH,
-        sample=settings.telemetry.sample if traced else 0.0,
+        ask_path=lane.ASK_PATH,
+        sample=settings.telemetry.sample if sent else 0.0,
+        tracing="lane" if traces(settings) else "python" if sent else "",
         leeway=int(LEEWAY * 1000),
         metadata=Metadata(
             dropped=sorted(headers.OURS | headers.HOP),
@@ -115,6 +123,31 @@ def rules(settings: Settings) -> Rules:
         overloaded=_refusal(answer.overloaded()),
         not_ready=_refusal(answer.not_ready()),
         internal=_refusal(unforeseen(PLACEHOLDER, "")),
+    )
+
+
+def traces(settings: Settings) -> Tracing | None:
+    """The Python lane's spans, in the lane's own terms; None where it has to send them itself, with TLS."""
+    scheme, _, collector = (settings.telemetry.otlp or "").partition("://")
+    if scheme != "http":
+        return None
+    return Tracing(
+        collector=collector.rstrip("/"),
+        service=settings.telemetry.service,
+        operation=lane.PATH.removeprefix("/"),
+        fixed={
+            tracing.RPC_SYSTEM: "grpc",
+            tracing.RPC_METHOD: lane.PATH.removeprefix("/"),
+            tracing.LANE: "express",
+        },
+        of_metadata={
+            tracing.MODEL: MODEL_NAME,
+            tracing.VERSION_ASKED: MODEL_VERSION,
+            tracing.REQUEST_ID: tracing.REQUEST_ID_KEY,
+            tracing.CALLER: headers.CALLER,
+            tracing.SERVER_ADDRESS: ":authority",
+        },
+        status=tracing.RPC_STATUS,
     )
 
 
@@ -189,7 +222,8 @@ async def _up(envoy: process.Envoy, admin: Admin) -> str:
 
 
 def _address(listeners: str) -> str:
-    (listener,) = json.loads(listeners)["listener_statuses"]
+    statuses = json.loads(listeners)["listener_statuses"]
+    listener = next(status for status in statuses if status["name"] == LISTENER)
     at = listener["local_address"]["socket_address"]
     host = f"[{at['address']}]" if ":" in at["address"] else at["address"]
     return f"{host}:{at['port_value']}"
@@ -220,10 +254,13 @@ async def _another(made: Front, binary: Path) -> process.Envoy:
 
 
 async def _told(said: Path) -> None:
-    """What an Envoy says, said in our log."""
+    """What an Envoy says, said in our log; its own is made short again."""
     with said.open(errors="replace") as file:
         while True:
             for line in file:
                 log.warning("%s", line.rstrip())
                 await asyncio.sleep(0)
+            if file.tell() > _LONG:
+                os.truncate(said, 0)
+                file.seek(0)
             await asyncio.sleep(_AGAIN)

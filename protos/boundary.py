@@ -28,9 +28,9 @@ class Abortable(Protocol):
         ...
 
 
-async def refuse(context: Abortable, error: HeadraceError, request_id: str = "", more: Metadata = ()) -> NoReturn:
-    """End the call with the error's status, and with `more`; its private text stays here."""
-    await context.abort(error.status, error.public, (*trailers(error, request_id), *more))
+async def refuse(context: Abortable, error: HeadraceError, request_id: str = "") -> NoReturn:
+    """End the call with the error's status; its private text stays here."""
+    await context.abort(error.status, error.public, trailers(error, request_id))
 
 
 def as_error(exception: BaseException, request_id: str) -> HeadraceError:

@@ -10,37 +10,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mesh.envoy.proto import UINT32_MAX, Json, message, typed
+from mesh.envoy.proto import DOWNSTREAM_TLS_CONTEXT, TLS_TRANSPORT_SOCKET, UINT32_MAX, Json, named, typed
 from mesh.envoy.reading import part
-from mesh.express.rules import LEARN_KEY, LESSON_KEY, Rules, script
-from mesh.istio.names import is_ip
+from mesh.express.clusters import at, cluster, copies
+from mesh.express.rules import (
+    ASKED,
+    GENERATION_KEY,
+    LEARN_KEY,
+    LESSON_KEY,
+    MESSAGE_WITHIN,
+    PYTHON,
+    Rules,
+    script,
+    script_of_answers,
+)
+from mesh.express.traced import COLLECTOR, TO_KEY, TRACED, Tracing
+from mesh.express.traced import listener as traced_listener
 
 _HCM: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _LUA: Final = "envoy.extensions.filters.http.lua.v3.Lua"
+_LUA_OF_ROUTE: Final = "envoy.extensions.filters.http.lua.v3.LuaPerRoute"
 _MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 _EARLY: Final = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 _ROUTER: Final = "envoy.extensions.filters.http.router.v3.Router"
-_HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_TLS: Final = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 _UUID: Final = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
 
-_PYTHON: Final = "python"
+_CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"
+_MONITOR: Final = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+LISTENER: Final = "front"
+"""The listener at the public address."""
 _LANE, _CLUSTER = "x-headrace-lane", "x-headrace-cluster"
-_OURS: Final = (_LANE, _CLUSTER, LEARN_KEY, LESSON_KEY)
-_HTTP2: Final[Json] = {"connection_keepalive": {"interval": "20s", "timeout": "5s"}}  # as gateway.upstream has it
-# Where all copies are out, all get calls: who has no health service answers as before.
-_HEALTH: Final[Json] = {
-    "timeout": "1s",
-    "interval": "1s",
-    "no_traffic_interval": "1s",
-    "unhealthy_threshold": 1,
-    "healthy_threshold": 1,
-    "grpc_health_check": {},
-}
+_OURS: Final = (_LANE, _CLUSTER, LEARN_KEY, LESSON_KEY, GENERATION_KEY, TO_KEY)
+_MOST_CONNECTIONS: Final = 50_000
 _STREAMS: Final = 1000  # calls at a time on one connection, as of the Python lane's own door
 _HEADERS: Final = 64  # KiB
 _MARGIN: Final = 1024 * 1024  # bytes over the largest request in which Python can tell TOO_LARGE
-_MESSAGE_WITHIN: Final = "30s"  # in which a message must have come
+_MESSAGE_WITHIN: Final = f"{MESSAGE_WITHIN}s"
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,10 @@ class Tls:
 
 @dataclass(frozen=True)
 class Front:
-    """One Envoy: where it listens, where Python and its own admin pages are (sockets), and where calls go.
+    """One Envoy: where it listens, where Python, its own admin pages and its hop of traced calls are (sockets).
 
     `clusters`: name -> addresses of copies that answer alike, each HOST:PORT; `checked`: whether it is for us, and not
-    for the mesh, to look at their health. `largest`: bytes of a request.
+    for the mesh, to look at their health. `largest`: bytes of a request. Without `tracing` no call is traced here.
     """
 
     address: str
@@ -68,39 +73,38 @@ class Front:
     checked: bool
     largest: int
     rules: Rules
+    tracing: Tracing | None
+    traced: Path
 
 
 def bootstrap(front: Front) -> Json:
     """envoy.config.bootstrap.v3.Bootstrap."""
-    clusters = [_copies(name, copies, checked=front.checked) for name, copies in front.clusters.items()]
+    connections = named(_CONNECTIONS, _MONITOR, max_active_downstream_connections=_MOST_CONNECTIONS)
+    listeners = [_listener(front)]
+    clusters = [cluster(name, [_pipe(front.python)]) for name in (PYTHON, ASKED)]
+    clusters += [copies(name, addresses, checked=front.checked) for name, addresses in front.clusters.items()]
+    if front.tracing is not None:
+        listeners.append(traced_listener(front.tracing, front.traced))
+        clusters += [cluster(TRACED, [_pipe(front.traced)]), copies(COLLECTOR, [front.tracing.collector])]
     return {
         "node": {"id": "headrace-gateway", "cluster": "headrace-gateway"},
-        "admin": {"address": {"pipe": {"path": str(front.admin), "mode": 0o600}}},
-        "static_resources": {
-            "listeners": [_listener(front)],
-            "clusters": [_cluster(_PYTHON, [{"pipe": {"path": str(front.python)}}]), *clusters],
-        },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": typed(
-                        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                        max_active_downstream_connections=50_000,
-                    ),
-                }
-            ]
-        },
+        "admin": {"address": _pipe(front.admin)},
+        "static_resources": {"listeners": listeners, "clusters": clusters},
+        "overload_manager": {"resource_monitors": [connections]},
     }
+
+
+def _pipe(path: Path) -> Json:
+    return {"pipe": {"path": str(path), "mode": 0o600}}
 
 
 def _listener(front: Front) -> Json:
     chain: Json = {"filters": [{"name": "http", "typed_config": _http(front)}]}
     if front.tls is not None:
-        chain["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": _tls(front.tls)}
-    address = _at(front.address)
+        chain["transport_socket"] = {"name": TLS_TRANSPORT_SOCKET, "typed_config": _tls(front.tls)}
+    address = at(front.address)
     return {
-        "name": "front",
+        "name": LISTENER,
         "address": {"socket_address": {**part(address, "socket_address"), "ipv4_compat": "[::]" in front.address}},
         "per_connection_buffer_limit_bytes": min(front.largest + _MARGIN, UINT32_MAX),
         "filter_chains": [chain],
@@ -122,6 +126,7 @@ def _http(front: Front) -> Json:
         request_id_extension={"typed_config": typed(_UUID, pack_trace_reason=False)},
         stream_idle_timeout="0s",
         server_header_transformation="PASS_THROUGH",
+        local_reply_config={"mappers": [_too_large()]},
         route_config={"name": "front", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(front)}]},
         http_filters=[
             {"name": "ours", "typed_config": typed(_MUTATION, mutations={"response_mutations": _gone(*_OURS)})},
@@ -134,6 +139,13 @@ def _http(front: Front) -> Json:
     )
 
 
+def _too_large() -> Json:
+    """A message that is over what is held back here gets the status that gRPC itself would give it."""
+    status = {"header": {"key": "grpc-status", "value": "8"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    too_large = {"comparison": {"op": "EQ", "value": {"default_value": 413, "runtime_key": "headrace.none"}}}
+    return {"filter": {"status_code_filter": too_large}, "headers_to_add": [status]}
+
+
 def _gone(*names: str) -> list[Json]:
     return [{"remove": name} for name in names]
 
@@ -141,12 +153,14 @@ def _gone(*names: str) -> list[Json]:
 def _routes(front: Front) -> list[Json]:
     """Of the calls that the script carries; of those that it has not decided yet; and of all others."""
     bounded = {"max_stream_duration": {"grpc_timeout_header_max": "0s"}}
+    answers = typed(_LUA_OF_ROUTE, source_code={"inline_string": script_of_answers(front.rules)})
     carried = {"cluster_header": _CLUSTER, "timeout": "0s", "idle_timeout": "0s", **bounded}
-    python = {"cluster": _PYTHON, "timeout": "0s", "idle_timeout": "0s"}
+    python: Json = {"cluster": PYTHON, "timeout": "0s", "idle_timeout": "0s"}
+    undecided = python | {"idle_timeout": _MESSAGE_WITHIN}
     return [
         {
             "match": {"prefix": "/", "headers": [{"name": _LANE, "string_match": {"exact": "express"}}]},
-            "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"lane": "express"}}},
+            "typed_per_filter_config": {"envoy.filters.http.lua": answers},
             "request_headers_to_remove": [_LANE, _CLUSTER, "x-forwarded-proto", "x-forwarded-for", "user-agent"],
             "response_headers_to_add": [
                 {
@@ -157,13 +171,13 @@ def _routes(front: Front) -> list[Json]:
             "route": carried,
         },
         {"match": {"path": front.rules.path, "headers": [_asked()]}, "route": python},
-        {"match": {"path": front.rules.path}, "route": python | {"idle_timeout": _MESSAGE_WITHIN}},
+        {"match": {"path": front.rules.path}, "route": undecided},
         {"match": {"prefix": "/"}, "route": python},
     ]
 
 
 def _asked() -> Json:
-    return {"name": _LANE, "string_match": {"exact": _PYTHON}}
+    return {"name": _LANE, "string_match": {"exact": PYTHON}}
 
 
 def _tls(tls: Tls) -> Json:
@@ -171,33 +185,10 @@ def _tls(tls: Tls) -> Json:
     common: Json = {"alpn_protocols": ["h2"], "tls_certificates": [certificate]}
     if tls.client_ca is not None:
         common["validation_context"] = {"trusted_ca": _file(tls.client_ca)}
-    return typed(_TLS, common_tls_context=common, require_client_certificate=tls.client_ca is not None or None)
+    return typed(
+        DOWNSTREAM_TLS_CONTEXT, common_tls_context=common, require_client_certificate=tls.client_ca is not None or None
+    )
 
 
 def _file(path: Path) -> Json:
     return {"filename": str(path)}
-
-
-def _copies(name: str, addresses: Sequence[str], *, checked: bool) -> Json:
-    numbers = all(is_ip(address.rpartition(":")[0].strip("[]")) for address in addresses)
-    kind: Json = {"type": "STATIC" if numbers else "STRICT_DNS"}
-    health: Json = {"health_checks": [_HEALTH]} if checked else {}
-    return _cluster(name, [_at(address) for address in addresses]) | kind | health
-
-
-def _cluster(name: str, addresses: Sequence[Json]) -> Json:
-    """Copies that take turns; how many calls they bear is said elsewhere, by the mesh or by themselves."""
-    unbounded = {"max_connections": UINT32_MAX, "max_pending_requests": UINT32_MAX, "max_requests": UINT32_MAX}
-    endpoints = [{"endpoint": {"address": address}} for address in addresses]
-    return message(
-        name=name,
-        connect_timeout="1s",
-        circuit_breakers={"thresholds": [unbounded]},
-        typed_extension_protocol_options={_HTTP: typed(_HTTP, explicit_http_config={"http2_protocol_options": _HTTP2})},
-        load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
-    )
-
-
-def _at(address: str) -> Json:
-    host, _, port = address.rpartition(":")
-    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}

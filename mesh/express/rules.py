@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Final
+from typing import Final, Literal
+
+from mesh.express.traced import TRACED
 
 Lua = str | int | float | bool | Sequence["Lua"] | Mapping[str, "Lua"]
 
@@ -16,17 +18,25 @@ PLACEHOLDER: Final = "\x7e" * 32
 """Where a request's id goes in a refusal; as long as an id."""
 LESSON_KEY: Final = "x-headrace-permit"
 LEARN_KEY: Final = "x-headrace-learn"
+GENERATION_KEY: Final = "x-headrace-generation"
+PYTHON: Final = "python"
+"""The cluster of the Python lane."""
+ASKED: Final = "asked"
+"""The same, with connections of their own for the lane's questions, which wait behind no caller's message."""
 
 _PASSES, _DROPPED, _DECIDED = 1, 2, 3
 _FRESH: Final = 250  # milliseconds after which the generation is asked for anew
 _STALE: Final = 900  # milliseconds after which, without an answer, lessons are not believed
-_MESSAGE_WITHIN: Final = 30_000  # milliseconds
+_ASK_WITHIN: Final = 500  # milliseconds in which it is told
+_NO_MESSAGE: Final = "\0" * 5  # one without a byte, as gRPC frames it
+MESSAGE_WITHIN: Final = 30
+"""Seconds in which a message must have come."""
 _LONGEST_TOKEN: Final = 16 * 1024 + len("Bearer ")  # characters
 _LONGEST_LINE: Final = 500  # characters of a worker's words in our log
 # What a call cannot be without, what the script looks at or the route takes away.
 _OF_CALLS: Final = (
     *(":authority", ":method", ":path", ":scheme", "authorization", "content-length", "content-type", "grpc-timeout"),
-    *("te", "user-agent", "x-forwarded-proto"),
+    *("te", "traceparent", "tracestate", "user-agent", "x-forwarded-proto"),
 )
 # What an answer cannot be without, and what gRPC says of it.
 _OF_ANSWERS: Final = (
@@ -71,12 +81,15 @@ class Metadata:
 class Rules:
     """What the Python lane would say and do.
 
-    `path` is the RPC's that may be carried; `sample` the share of calls that are Python's, for their spans; `leeway`
-    milliseconds that a worker is given beyond the caller's deadline.
+    `path`: of the RPC that may be carried; `ask_path`: of the one that tells the generation; `sample`: the share of
+    calls that are sampled for a trace; `tracing`: by whom, if at all; `leeway`: milliseconds that a worker is
+    given beyond the caller's deadline.
     """
 
     path: str
+    ask_path: str
     sample: float
+    tracing: Literal["lane", "python", ""]
     leeway: int
     metadata: Metadata
     words: Words
@@ -88,35 +101,57 @@ class Rules:
 
 def script(rules: Rules) -> str:
     """The source of the lane's filter."""
-    source = resources.files("mesh.express").joinpath("lane.lua").read_text()
-    return f"local RULES = {literal(_told(rules))}\n{source}"
+    return _script(("lessons.lua", "message.lua", "metadata.lua", "lane.lua"), _of_lane(rules))
 
 
-def _told(rules: Rules) -> Mapping[str, Lua]:
-    metadata, words = rules.metadata, rules.words
-    refusals = ("deadline", "overloaded", "not_ready", "internal")
+def script_of_answers(rules: Rules) -> str:
+    """The source of the filter that the answers to carried calls go through."""
+    return _script(("answers.lua",), _of_answers(rules))
+
+
+def _script(names: Sequence[str], told: Mapping[str, Lua]) -> str:
+    folder = resources.files("mesh.express")
+    return "\n".join([f"local RULES = {literal(told)}", *(folder.joinpath(name).read_text() for name in names)])
+
+
+def _of_lane(rules: Rules) -> Mapping[str, Lua]:
+    metadata = rules.metadata
     return {
         "path": rules.path,
+        "ask_path": rules.ask_path,
+        "ask_within": _ASK_WITHIN,
+        "asked": ASKED,
+        "no_message": _NO_MESSAGE,
         "sample": rules.sample,
+        "tracing": rules.tracing,
+        "traced": TRACED,
         "leeway": rules.leeway,
         "fresh": _FRESH,
         "stale": _STALE,
         "nothing": {},
-        "message_within": _MESSAGE_WITHIN,
+        "message_within": MESSAGE_WITHIN * 1000,
         "longest_token": _LONGEST_TOKEN,
-        "longest_line": _LONGEST_LINE,
         "kinds": dict.fromkeys(metadata.dropped, _DROPPED) | dict.fromkeys(_OF_CALLS, _DECIDED),
-        "kinds_of_answers": dict.fromkeys((*metadata.dropped, *_NOT_FOR_CALLERS), _DROPPED)
-        | dict.fromkeys(_OF_ANSWERS, _DECIDED),
         "prefixes": metadata.prefixes,
         "most_entries": metadata.entries,
         "most_bytes": metadata.bytes,
         "each": metadata.each,
+    }
+
+
+def _of_answers(rules: Rules) -> Mapping[str, Lua]:
+    words = rules.words
+    refusals = ("deadline", "overloaded", "not_ready", "internal")
+    return {
+        "told": dict.fromkeys(_OF_ANSWERS, True),
+        "dropped": dict.fromkeys((*rules.metadata.dropped, *_NOT_FOR_CALLERS), True),
+        "prefixes": rules.metadata.prefixes,
         "out_of_time": words.out_of_time,
         "full": words.full,
         "denied": words.denied,
         "of_tokens": words.of_tokens,
         "longest": words.longest,
+        "longest_line": _LONGEST_LINE,
         "placeholder": PLACEHOLDER,
         "refusals": {name: _refusal(getattr(rules, name)) for name in refusals},
     }

@@ -86,7 +86,9 @@ def last_of(log: Path) -> str:
 
 async def start(binary: Path, bootstrap: Json, log: Path, threads: int = 1) -> Envoy:
     """Start an Envoy, in a session of its own: a Ctrl-C on the terminal is for us to pass on."""
-    with log.open("wb") as output:
+    with log.open("wb"):  # what another has said is gone
+        pass
+    with log.open("ab") as output:  # at its end, even after someone has made it short
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), str(binary)),
             *("--config-yaml", json.dumps(bootstrap), "--disable-hot-restart", "--concurrency", str(threads)),

@@ -1,0 +1,48 @@
+"""Where the Envoy in front sends calls. Law: copies take turns; how many calls they bear is said elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from mesh.envoy.proto import HTTP_PROTOCOL_OPTIONS, UINT32_MAX, Json, message, typed
+from mesh.istio.names import is_ip
+
+_HTTP2: Final[Json] = {"connection_keepalive": {"interval": "20s", "timeout": "5s"}}  # as gateway.upstream has it
+# Where all copies are out, all get calls: who has no health service answers as before.
+_HEALTH: Final[Json] = {
+    "timeout": "1s",
+    "interval": "1s",
+    "no_traffic_interval": "1s",
+    "unhealthy_threshold": 1,
+    "healthy_threshold": 1,
+    "grpc_health_check": {},
+}
+
+
+def copies(name: str, addresses: Sequence[str], *, checked: bool = False) -> Json:
+    """A cluster of addresses, each HOST:PORT; `checked`: whether it is for us to look at their health."""
+    numbers = all(is_ip(address.rpartition(":")[0].strip("[]")) for address in addresses)
+    kind: Json = {"type": "STATIC" if numbers else "STRICT_DNS"}
+    health: Json = {"health_checks": [_HEALTH]} if checked else {}
+    return cluster(name, [at(address) for address in addresses]) | kind | health
+
+
+def cluster(name: str, addresses: Sequence[Json]) -> Json:
+    """envoy.config.cluster.v3.Cluster, at these addresses."""
+    unbounded = {"max_connections": UINT32_MAX, "max_pending_requests": UINT32_MAX, "max_requests": UINT32_MAX}
+    options = typed(HTTP_PROTOCOL_OPTIONS, explicit_http_config={"http2_protocol_options": _HTTP2})
+    endpoints = [{"endpoint": {"address": address}} for address in addresses]
+    return message(
+        name=name,
+        connect_timeout="1s",
+        circuit_breakers={"thresholds": [unbounded]},
+        typed_extension_protocol_options={HTTP_PROTOCOL_OPTIONS: options},
+        load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    )
+
+
+def at(address: str) -> Json:
+    """envoy.config.core.v3.Address of HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}

@@ -1,0 +1,124 @@
+-- What Python has taught. Law: a lesson is believed while what it rests on is known to hold, and no longer.
+--
+-- Lessons are kept for each worker thread. What they rest on has a name, their generation: Python is asked for it every
+-- so often, by a call of the lane's own, and when it is another, all lessons are forgotten.
+
+local match, sub = string.match, string.sub
+
+local MOST_BYTES = 16777216 -- of lessons, about, in each of two tables
+local TOKEN_COSTS, LESSON_COSTS = 512, 1024 -- bytes besides the texts
+
+-- authorization -> {models = model -> version -> lesson, size = bytes}; of `earlier` is kept what is used again before
+-- `known` is full.
+local known, earlier, size_known = {}, {}, 0
+local generation = nil
+local confirmed_at, asking_until = 0, 0 -- milliseconds; when it was asked for that last was told, and until when one asks
+
+local function forget()
+  known, earlier, size_known = {}, {}, 0
+end
+
+local function remember(authorization, entry)
+  if size_known + entry.size > MOST_BYTES then
+    known, earlier, size_known = {}, known, 0
+  end
+  known[authorization] = entry
+  size_known = size_known + entry.size
+end
+
+-- The models of which there are lessons; nil: there are none for this token, or none that are good now.
+local function lessons_of(authorization, now)
+  local entry = known[authorization]
+  if entry == nil then
+    entry = earlier[authorization]
+    if entry == nil then
+      return nil
+    end
+    remember(authorization, entry)
+  end
+  if now >= entry.expires then
+    return nil
+  end
+  return entry.models
+end
+
+-- Have Python teach with its answer.
+local function wish(handle, headers, authorization)
+  if #authorization <= RULES.longest_token and sub(authorization, 1, 7) == "Bearer " then
+    handle:streamInfo():dynamicMetadata():set("headrace.lane", "authorization", authorization)
+    headers:replace("x-headrace-learn", "1")
+  end
+end
+
+-- GENERATION EXPIRES TIMEOUT MOST TOKEN RETRIES STATUSES CLUSTERS AUTHORITY CALLER MODEL VERSION PINNED
+local LESSON = "^(%x+) (%d+) (%d+) (%d+) (%d) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%d)$"
+
+local function learn(authorization, text)
+  local of, expires, timeout, most, token, retries, statuses, clusters, authority, caller, model, version, pinned =
+    match(text, LESSON)
+  if of == nil then
+    return
+  end
+  if of ~= generation then
+    forget()
+    generation, confirmed_at = of, 0 -- which of them is the later one is asked with the next call
+  end
+  local lesson = {
+    timeout = tonumber(timeout),
+    most = tonumber(most),
+    token = token == "1",
+    retries = retries ~= "0" and retries or nil,
+    statuses = statuses,
+    authority = authority,
+    caller = caller,
+    pinned = pinned == "1" and version or nil,
+    shares = {},
+  }
+  for share, cluster in string.gmatch(clusters, "(%d+)=([^;]+)") do
+    lesson.shares[#lesson.shares + 1] = { tonumber(share), cluster }
+  end
+  if lessons_of(authorization, 0) == nil then
+    remember(authorization, { models = {}, size = #authorization + TOKEN_COSTS, expires = tonumber(expires) })
+  end
+  local entry = known[authorization]
+  local models, version_asked = entry.models, version == "-" and "" or version
+  models[model] = models[model] or {}
+  if models[model][version_asked] == nil then
+    entry.size, size_known = entry.size + #text + LESSON_COSTS, size_known + #text + LESSON_COSTS
+  end
+  models[model][version_asked] = lesson
+end
+
+-- ---- what lessons rest on ----
+
+local QUESTION = {
+  [":method"] = "POST",
+  [":path"] = RULES.ask_path,
+  [":authority"] = RULES.asked,
+  ["content-type"] = "application/grpc",
+  ["te"] = "trailers",
+  ["x-headrace-learn"] = "1",
+}
+
+-- Whether lessons may be believed for a call that is to be carried at `now`; where it is time to, this call asks first.
+local function current(handle, now)
+  local age = now - confirmed_at
+  if age >= 0 and age < RULES.fresh then
+    return true
+  end
+  if age >= 0 and age < RULES.stale and now < asking_until and asking_until - now <= RULES.ask_within then
+    return true -- and another call asks
+  end
+  asking_until = now + RULES.ask_within
+  local told = handle:httpCall(RULES.asked, QUESTION, RULES.no_message, RULES.ask_within)["x-headrace-generation"]
+  asking_until = 0
+  if told == nil then
+    return false
+  end
+  if told ~= generation then
+    forget()
+    generation = told
+  end
+  confirmed_at = told ~= "-" and now or 0
+  return confirmed_at > 0
+end

@@ -1,0 +1,79 @@
+"""The hop of calls that are traced. Law: who is not sampled does not come this way, so tracing costs only the sampled.
+
+The lane sends a sampled call, or one of a sampled trace, through a listener of its own, which gives it the spans that
+the Python lane would. Source: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mesh.envoy.proto import Json, named, typed
+
+_HCM: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_ROUTER: Final = "envoy.extensions.filters.http.router.v3.Router"
+_OTEL: Final = "envoy.config.trace.v3.OpenTelemetryConfig"
+COLLECTOR: Final = "collector"
+"""The cluster that spans are sent to."""
+TRACED: Final = "traced"
+"""The cluster of the hop itself."""
+TO_KEY: Final = "x-headrace-to"
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """How spans look and where they go.
+
+    `collector`: HOST:PORT of OTLP/gRPC; `operation`: the spans' name; `fixed`: attributes -> values; `of_metadata`:
+    attributes -> keys of the worker's metadata; `status`: the attribute of the gRPC status.
+    """
+
+    collector: str
+    service: str
+    operation: str
+    fixed: Mapping[str, str]
+    of_metadata: Mapping[str, str]
+    status: str
+
+
+def listener(tracing: Tracing, socket: Path) -> Json:
+    """Where sampled calls come by; they say in TO_KEY to which cluster they go on."""
+    service = {"envoy_grpc": {"cluster_name": COLLECTOR}, "timeout": "5s"}
+    provider = named("envoy.tracers.opentelemetry", _OTEL, grpc_service=service, service_name=tracing.service)
+    route = {
+        "match": {"prefix": "/"},
+        "decorator": {"operation": tracing.operation, "propagate": False},
+        "request_headers_to_remove": [TO_KEY, "x-forwarded-proto", "x-forwarded-for"],
+        "route": {"cluster_header": TO_KEY, "timeout": "0s", "idle_timeout": "0s"},
+    }
+    manager = typed(
+        _HCM,
+        stat_prefix="traced",
+        codec_type="HTTP2",
+        skip_xff_append=True,
+        generate_request_id=False,
+        stream_idle_timeout="0s",
+        server_header_transformation="PASS_THROUGH",
+        tracing={
+            "provider": provider,
+            "random_sampling": {"value": 100},
+            "spawn_upstream_span": True,
+            "custom_tags": _tags(tracing),
+        },
+        route_config={"name": "traced", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        http_filters=[named("envoy.filters.http.router", _ROUTER, suppress_envoy_headers=True)],
+    )
+    return {
+        "name": "traced",
+        "address": {"pipe": {"path": str(socket), "mode": 0o600}},
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+
+
+def _tags(tracing: Tracing) -> list[Json]:
+    fixed: list[Json] = [{"tag": name, "literal": {"value": value}} for name, value in tracing.fixed.items()]
+    found: list[Json] = [{"tag": name, "request_header": {"name": key}} for name, key in tracing.of_metadata.items()]
+    return [*fixed, *found, {"tag": tracing.status, "value": "%GRPC_STATUS(SNAKE_STRING)%"}]
