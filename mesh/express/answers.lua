@@ -1,5 +1,7 @@
 -- Answers to calls that the lane carried. Law: callers are told what the Python lane would tell them (gateway/answer.py).
 
+jit.off() -- as in lessons.lua
+
 local byte, find, format, gsub, lower, sub =
   string.byte, string.find, string.format, string.gsub, string.lower, string.sub
 

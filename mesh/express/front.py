@@ -30,10 +30,8 @@ from mesh.express.traced import listener as traced_listener
 _HCM: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _LUA: Final = "envoy.extensions.filters.http.lua.v3.Lua"
 _LUA_OF_ROUTE: Final = "envoy.extensions.filters.http.lua.v3.LuaPerRoute"
-_MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 _EARLY: Final = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 _ROUTER: Final = "envoy.extensions.filters.http.router.v3.Router"
-_UUID: Final = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
 
 _CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"
 _MONITOR: Final = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
@@ -123,13 +121,12 @@ def _http(front: Front) -> Json:
         early_header_mutation_extensions=[
             {"name": "ours", "typed_config": typed(_EARLY, mutations=_gone(*_OURS, "x-request-id"))}
         ],
-        request_id_extension={"typed_config": typed(_UUID, pack_trace_reason=False)},
+        generate_request_id=False,
         stream_idle_timeout="0s",
         server_header_transformation="PASS_THROUGH",
         local_reply_config={"mappers": [_too_large()]},
         route_config={"name": "front", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(front)}]},
         http_filters=[
-            {"name": "ours", "typed_config": typed(_MUTATION, mutations={"response_mutations": _gone(*_OURS)})},
             {
                 "name": "envoy.filters.http.lua",
                 "typed_config": typed(_LUA, default_source_code={"inline_string": script(front.rules)}),

@@ -71,6 +71,14 @@ local function decide(handle)
   return lesson, model, dropped, timeout, trace
 end
 
+local requests = 0
+
+-- 32 hexadecimal digits, which no other call has.
+local function request_id()
+  requests = (requests + 1) % 4294967296
+  return format("%s%08x%08x", OF_THREAD, random(0, 4294967295), requests)
+end
+
 local function send(handle, lesson, model, dropped, timeout, trace)
   local headers = handle:headers()
   for index = 1, #dropped do
@@ -86,7 +94,7 @@ local function send(handle, lesson, model, dropped, timeout, trace)
     headers:replace("x-model-version", lesson.pinned)
   end
   headers:replace("x-caller", lesson.caller)
-  local id = gsub(headers:get("x-request-id"), "-", "")
+  local id = request_id()
   headers:replace("x-request-id", id)
   if lesson.retries then
     headers:replace("x-envoy-max-retries", lesson.retries)
@@ -122,8 +130,10 @@ end
 
 -- Of calls that Python has answered; the others have a script of their own (answers.lua).
 function envoy_on_response(handle)
-  local text = handle:headers():get("x-headrace-permit")
+  local headers = handle:headers()
+  local text = headers:get("x-headrace-permit")
   if text ~= nil then
+    headers:remove("x-headrace-permit")
     local asked = handle:streamInfo():dynamicMetadata():get("headrace.lane")
     if asked ~= nil then
       learn(asked.authorization, text)

@@ -3,7 +3,22 @@
 -- Lessons are kept for each worker thread. What they rest on has a name, their generation: Python is asked for it every
 -- so often, by a call of the lane's own, and when it is another, all lessons are forgotten.
 
-local match, sub = string.match, string.sub
+jit.off() -- what calls into Envoy cannot be compiled, and is tried again and again
+
+local byte, format, match, sub = string.byte, string.format, string.match, string.sub
+local random = math.random
+
+local OF_THREAD -- 16 hexadecimal digits, which no other thread of any lane has
+do
+  local source = io.open("/dev/urandom", "rb")
+  local octets = source:read(12)
+  source:close()
+  OF_THREAD = string.gsub(sub(octets, 1, 8), ".", function(octet)
+    return format("%02x", byte(octet))
+  end)
+  local a, b, c, d = byte(octets, 9, 12)
+  math.randomseed(((a * 256 + b) * 256 + c) * 256 + d)
+end
 
 local MOST_BYTES = 16777216 -- of lessons, about, in each of two tables
 local TOKEN_COSTS, LESSON_COSTS = 512, 1024 -- bytes besides the texts

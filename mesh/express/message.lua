@@ -1,6 +1,6 @@
 -- The message of a call. Law: it is looked at, and never taken apart: nothing is guessed where anything is not plain.
 
-local byte, find = string.byte, string.find
+local find = string.find
 
 local WINDOW = 2048 -- bytes of a message that are looked at together
 local LONGEST = 1024 -- bytes of a name, a version or an id

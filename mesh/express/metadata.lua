@@ -1,8 +1,5 @@
 -- A caller's metadata, its deadline and its trace. Law: what goes on is what gateway/headers.py would send, or nothing.
 
-local format, gsub = string.format, string.gsub
-local random = math.random
-
 local PASSES, DROPPED, DECIDED = 1, 2, 3 -- DECIDED: looked at by name
 local MOST_KINDS = 1024
 
@@ -38,7 +35,7 @@ local function check(headers)
       if find(key, "[_.]") or sub(key, -4) == "-bin" or find(value, "[^\32-\126]") then
         sure = false -- and on: Envoy lets nothing be changed before the last
       end
-    elseif kind == DROPPED and key ~= "x-request-id" then -- which Envoy wrote
+    elseif kind == DROPPED and key ~= "x-request-id" then -- which is written anew
       dropped = dropped or {}
       dropped[#dropped + 1] = key
     end
