@@ -20,6 +20,7 @@ from gateway.authorize import Permit
 from gateway.call import Call
 from gateway.choose import Route
 from gateway.exchange import Context
+from gateway.settings import Settings
 from mesh.catalog import Model
 from protos.contract import SERVICE
 
@@ -36,6 +37,9 @@ class Door(Protocol):
 
     address: str
 
+    async def find(self, *settings: Settings) -> None:
+        """Know where the copies of all these settings are, and of no others; returns once it does, or may do."""
+
     async def leave(self, patience: float) -> None:
         """Send callers elsewhere; returns when no call runs inside any more, or after so many seconds."""
 
@@ -48,7 +52,7 @@ class Front:
     """
 
     socket: Path
-    cluster_of: Callable[[Model, str], str]
+    cluster_of: Callable[[Settings, Model, str], str]
     open: Callable[[], AbstractAsyncContextManager[Door]]
 
 

@@ -200,6 +200,11 @@ class Settings(Frozen):
         """The models by name."""
         return {model.name: model for model in self.models}
 
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest request that any model takes."""
+        return max(model.max_request for model in self.models)
+
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
     """The settings in the file, with the environment's laid over. Raises SettingsError with every mistake."""

@@ -21,17 +21,20 @@ def gateway(
 ) -> int:
     """Run the gateway: verify who calls, check what they may do, and pass the call on.
 
-    SIGTERM drains: health turns NOT_SERVING and running calls finish.
+    SIGTERM drains: health turns NOT_SERVING and running calls finish. Changes of grants, models and endpoints in the
+    configuration are taken up within a second.
     """
     from gateway import server, settings  # noqa: PLC0415 - gRPC
+    from gateway.live import Source  # noqa: PLC0415
 
+    source = Source(config, os.environ)
     try:
-        loaded = settings.load(config, os.environ)
+        loaded = source.load()
     except settings.SettingsError as error:
         raise CommandError(f"the configuration cannot be used\n{error}") from None
     try:
         with tempfile.TemporaryDirectory(prefix="headrace-gateway-") as folder:
-            return server.run(loaded, _front(loaded, Path(folder)))
+            return server.run(loaded, _front(loaded, Path(folder)), source)
     except server.StartError as error:
         raise CommandError(str(error)) from None
 

@@ -5,7 +5,6 @@ The caller's own `x-headrace-` headers are gone before the script runs, and ours
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +25,7 @@ from mesh.express.rules import (
 )
 from mesh.express.traced import COLLECTOR, TO_KEY, TRACED, Tracing
 from mesh.express.traced import listener as traced_listener
+from mesh.local.files import source
 
 _HCM: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _LUA: Final = "envoy.extensions.filters.http.lua.v3.Lua"
@@ -59,16 +59,15 @@ class Tls:
 class Front:
     """One Envoy: where it listens, where Python, its own admin pages and its hop of traced calls are (sockets).
 
-    `clusters`: name -> addresses of copies that answer alike, each HOST:PORT; `checked`: whether it is for us, and not
-    for the mesh, to look at their health. `largest`: bytes of a request. Without `tracing` no call is traced here.
+    `clusters`: the file that says where calls may go (`mesh.local.files`). `largest`: bytes of a request. Without
+    `tracing` no call is traced here.
     """
 
     address: str
     tls: Tls | None
     python: Path
     admin: Path
-    clusters: Mapping[str, Sequence[str]]
-    checked: bool
+    clusters: Path
     largest: int
     rules: Rules
     tracing: Tracing | None
@@ -80,13 +79,13 @@ def bootstrap(front: Front) -> Json:
     connections = named(_CONNECTIONS, _MONITOR, max_active_downstream_connections=_MOST_CONNECTIONS)
     listeners = [_listener(front)]
     clusters = [cluster(name, [_pipe(front.python)]) for name in (PYTHON, ASKED)]
-    clusters += [copies(name, addresses, checked=front.checked) for name, addresses in front.clusters.items()]
     if front.tracing is not None:
         listeners.append(traced_listener(front.tracing, front.traced))
         clusters += [cluster(TRACED, [_pipe(front.traced)]), copies(COLLECTOR, [front.tracing.collector])]
     return {
         "node": {"id": "headrace-gateway", "cluster": "headrace-gateway"},
         "admin": {"address": _pipe(front.admin)},
+        "dynamic_resources": {"cds_config": source(front.clusters)},
         "static_resources": {"listeners": listeners, "clusters": clusters},
         "overload_manager": {"resource_monitors": [connections]},
     }
