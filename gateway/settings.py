@@ -124,7 +124,7 @@ class Listen(Frozen):
     tls: Tls | None = None
     notice: Duration = 0.5
     drain: Duration = 25.0
-    express: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = "off"
+    express: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = "auto"
 
 
 class Issuer(Frozen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +44,10 @@ def _front(loaded: Settings, folder: Path) -> Front | None:
     """The Envoy in front, where there is to be one."""
     express = loaded.listen.express
     if express == "off" or loaded.upstream.mode == "xds":
+        return None
+    if sys.platform != "linux":
+        if express == "on":
+            raise CommandError("listen.express is on, but the Envoy in front runs on Linux alone")
         return None
     from headrace.express import front  # noqa: PLC0415
     from mesh.local.binary import find  # noqa: PLC0415

@@ -40,6 +40,7 @@ LISTENER: Final = "front"
 _LANE, _CLUSTER = "x-headrace-lane", "x-headrace-cluster"
 _OURS: Final = (_LANE, _CLUSTER, LEARN_KEY, LESSON_KEY, GENERATION_KEY, TO_KEY)
 _MOST_CONNECTIONS: Final = 50_000
+_RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500}  # as the Python lane's
 _STREAMS: Final = 1000  # calls at a time on one connection, as of the Python lane's own door
 _HEADERS: Final = 64  # KiB
 _MARGIN: Final = 1024 * 1024  # bytes over the largest request in which Python can tell TOO_LARGE
@@ -87,6 +88,7 @@ def bootstrap(front: Front) -> Json:
         "admin": {"address": _pipe(front.admin)},
         "dynamic_resources": {"cds_config": source(front.clusters)},
         "static_resources": {"listeners": listeners, "clusters": clusters},
+        "layered_runtime": {"layers": [{"name": "fixed", "static_layer": _RUNTIME}]},
         "overload_manager": {"resource_monitors": [connections]},
     }
 

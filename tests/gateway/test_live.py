@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import grpc
+import psutil
 import pytest
 
 from gateway import live
@@ -229,9 +230,8 @@ async def test_channels_that_nothing_needs_any_more_are_closed(tmp_path: Path) -
 def connected(address: str) -> bool:
     """Whether this process has a connection to the address that is not being closed."""
     port = int(address.rpartition(":")[2])
-    with Path("/proc/net/tcp").open() as table:
-        found = [line.split()[2:4] for line in table]
-    return any(remote.endswith(f":{port:04X}") and state == "01" for remote, state in found)
+    found = psutil.Process().net_connections("tcp")
+    return any(one.raddr and one.raddr.port == port and one.status == psutil.CONN_ESTABLISHED for one in found)
 
 
 # ---- parts ----
