@@ -60,6 +60,7 @@ def keeps_its_rate(run: Run) -> None:
 def rises(run: Run) -> None:
     first, second, third = run.by_second()
     assert first < second < third
+    assert third > 2 * first
 
 
 def rises_and_falls(run: Run) -> None:
