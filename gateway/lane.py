@@ -36,6 +36,7 @@ class Door(Protocol):
     """The Envoy in front, once it is there."""
 
     address: str
+    open: bool  # whether callers come in
 
     async def find(self, *settings: Settings) -> None:
         """Know where the copies of all these settings are, and of no others; returns once it does, or may do."""

@@ -17,7 +17,7 @@ from gateway.settings import Settings, SettingsError, load
 
 log = logging.getLogger("headrace.gateway")
 
-_LOOK: Final = 0.25  # seconds between looks at the file
+_LOOK: Final = 0.2  # seconds between looks at the file
 _FIXED: Final = ("listen", "issuers", "mesh", "telemetry")
 
 Mark = tuple[int, int, int]
@@ -49,12 +49,13 @@ async def follow(source: Source, take: Callable[[Settings], Awaitable[None]]) ->
     The first look takes what it finds, too: the file may have changed since it was read.
     """
     seen: Mark | None = None
+    last: Mark | None = None
     while True:
         await asyncio.sleep(_LOOK)
-        mark = await asyncio.to_thread(source.mark)
-        if mark is None or mark == seen:
-            continue
-        seen = mark
+        before, last = last, await asyncio.to_thread(source.mark)
+        if last is None or last == seen or last != before:
+            continue  # nothing new, or it is still being written
+        seen = last
         try:
             await take(await asyncio.to_thread(source.load))
         except SettingsError as error:

@@ -103,7 +103,12 @@ async def serving(
     async with contextlib.AsyncExitStack() as stack:
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
         issuers = await _issuers(settings, stack)
-        readiness = Readiness(lambda: any(issuer.keys.current.keys for issuer in issuers))
+        door: Door | None = None
+
+        def takes_calls() -> bool:
+            return (door is None or door.open) and any(issuer.keys.current.keys for issuer in issuers)
+
+        readiness = Readiness(takes_calls)
         in_force = InForce(settings)
 
         def rested_on() -> tuple[object, ...] | None:

@@ -30,6 +30,8 @@ log = logging.getLogger("headrace.gateway.express")
 _UP: Final = 30.0  # seconds that an Envoy has to come up
 _LOOK: Final = 0.02  # seconds between looks
 _AGAIN: Final = 0.5  # seconds after which one that died is replaced
+_PULSE: Final = 2.0  # seconds between looks at whether it answers, and in which it must
+_MOST_SILENT: Final = 3  # looks in a row that it may leave unanswered
 _TAKEN: Final = 5.0  # seconds in which it should have taken a file up
 _LONG: Final = 1024 * 1024  # bytes of an Envoy's log
 _RUNNING: Final = "http.front.downstream_rq_active"
@@ -48,6 +50,7 @@ class _Door:
     clusters: Clusters
     session: aiohttp.ClientSession
     admin: Admin
+    open: bool = True
 
     async def find(self, *settings: Settings) -> None:
         """Replace the file of clusters, and wait until the Envoy has taken it up."""
@@ -94,9 +97,10 @@ async def opened(made: Front, binary: Path, clusters: Clusters, settings: Settin
         except BaseException:
             await envoy.stop()
             raise
-        keeping = asyncio.create_task(_kept(replace(made, address=address), binary, envoy))
+        door = _Door(address, replace(made, address=address), clusters, session, admin)
+        keeping = asyncio.create_task(_kept(door, binary, envoy))
         try:
-            yield _Door(address, made, clusters, session, admin)
+            yield door
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
@@ -132,28 +136,43 @@ def _address(listeners: str) -> str:
     return f"{host}:{at['port_value']}"
 
 
-async def _kept(made: Front, binary: Path, envoy: process.Envoy) -> None:
-    """Hand on what the Envoy says, and start another if it ends, until cancelled; then end it."""
+async def _kept(door: _Door, binary: Path, envoy: process.Envoy) -> None:
+    """Hand on what the Envoy says, and start another if it ends or hangs, until cancelled; then end it."""
     try:
         while True:
-            telling = asyncio.create_task(_told(envoy.log))
-            try:
+            async with asyncio.TaskGroup() as watching:
+                tasks = [watching.create_task(_told(envoy.log)), watching.create_task(_unhung(door.admin, envoy))]
                 how = await envoy.ended()
-            finally:
-                telling.cancel()
+                for task in tasks:
+                    task.cancel()
+            door.open = False
             log.error("the Envoy in front %s; starting another", how)
-            envoy = await _another(made, binary)
+            while not door.open:
+                await asyncio.sleep(_AGAIN)
+                try:
+                    envoy = await _started(door.made, binary)
+                    await _up(envoy, door.admin)
+                    door.open = True
+                except (OSError, StartError) as error:
+                    await envoy.stop()
+                    log.warning("the Envoy in front cannot be started: %s; it is tried again", error)
     finally:
         await envoy.stop()
 
 
-async def _another(made: Front, binary: Path) -> process.Envoy:
-    while True:
-        await asyncio.sleep(_AGAIN)
+async def _unhung(admin: Admin, envoy: process.Envoy) -> None:
+    """End the Envoy once it does not answer any more."""
+    silent = 0
+    while silent < _MOST_SILENT:
+        await asyncio.sleep(_PULSE)
         try:
-            return await _started(made, binary)
-        except OSError as error:
-            log.warning("the Envoy in front cannot be started: %s; it is tried again", error)
+            async with asyncio.timeout(_PULSE):
+                await admin.get("ready")
+            silent = 0
+        except (UnreachableError, TimeoutError):
+            silent += 1
+    log.error("the Envoy in front hangs")
+    envoy.kill()
 
 
 async def _told(said: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,6 +15,8 @@ from headrace.failure import CommandError
 if TYPE_CHECKING:
     from gateway.lane import Front
     from gateway.settings import Settings
+
+_LONGEST: Final = 64  # bytes
 
 
 def gateway(
@@ -34,10 +36,15 @@ def gateway(
     except settings.SettingsError as error:
         raise CommandError(f"the configuration cannot be used\n{error}") from None
     try:
-        with tempfile.TemporaryDirectory(prefix="headrace-gateway-") as folder:
+        with tempfile.TemporaryDirectory(prefix="headrace-gateway-", dir=_short()) as folder:
             return server.run(loaded, _front(loaded, Path(folder)), source)
     except server.StartError as error:
         raise CommandError(str(error)) from None
+
+
+def _short() -> str | None:
+    """Where folders are made whose sockets may have names: of 107 bytes at most (unix(7))."""
+    return "/tmp" if len(os.fsencode(tempfile.gettempdir())) > _LONGEST else None  # noqa: S108 - a folder of our own in it
 
 
 def _front(loaded: Settings, folder: Path) -> Front | None:

@@ -125,7 +125,6 @@ def _http(front: Front) -> Json:
         generate_request_id=False,
         stream_idle_timeout="0s",
         server_header_transformation="PASS_THROUGH",
-        local_reply_config={"mappers": [_too_large()]},
         route_config={"name": "front", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(front)}]},
         http_filters=[
             {
@@ -135,13 +134,6 @@ def _http(front: Front) -> Json:
             {"name": "envoy.filters.http.router", "typed_config": typed(_ROUTER, suppress_envoy_headers=True)},
         ],
     )
-
-
-def _too_large() -> Json:
-    """A message that is over what is held back here gets the status that gRPC itself would give it."""
-    status = {"header": {"key": "grpc-status", "value": "8"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    too_large = {"comparison": {"op": "EQ", "value": {"default_value": 413, "runtime_key": "headrace.none"}}}
-    return {"filter": {"status_code_filter": too_large}, "headers_to_add": [status]}
 
 
 def _gone(*names: str) -> list[Json]:

@@ -25,6 +25,7 @@ from grpc_health.v1 import health_pb2
 
 from gateway import lane
 from gateway.server import StartError
+from headrace import door
 from mesh.envoy.admin import Admin
 from mesh.express import front, rules
 from mesh.local import process
@@ -810,3 +811,72 @@ async def test_the_command_leaves_nothing_however_it_ends(how: signal.Signals, c
             await asyncio.sleep(0.01)
     left = await asyncio.to_thread(lambda: list(tmp_path.glob("headrace-gateway-*")))
     assert how is signal.SIGKILL or not left
+
+
+# ---- the one on call ----
+
+
+async def readyz(world: World) -> int:
+    async with aiohttp.ClientSession() as session, session.get(f"http://{world.admin}/readyz") as page:
+        return page.status
+
+
+async def test_while_the_door_is_shut_the_gateway_is_not_ready(express: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, full = process.start, [True]
+
+    async def failing_start(*arguments: Any) -> process.Envoy:
+        if full:
+            raise OSError(28, "No space left on device")
+        return await start(*arguments)
+
+    monkeypatch.setattr(process, "start", failing_start)
+    assert await readyz(express) == 200
+    (envoy,) = envoys(express.folder)
+    envoy.kill()
+    async with asyncio.timeout(10):
+        while await readyz(express) != 503:
+            await asyncio.sleep(0.02)
+    full.clear()
+    async with asyncio.timeout(10):
+        while await readyz(express) != 200:
+            await asyncio.sleep(0.02)
+    await infer(express)
+
+
+async def test_an_envoy_that_hangs_is_replaced(express: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "_PULSE", 0.2)
+    (envoy,) = envoys(express.folder)
+    envoy.suspend()
+    async with asyncio.timeout(20):
+        while envoy.is_running():
+            await asyncio.sleep(0.05)
+    await until_answered(express)
+
+
+async def test_what_an_envoy_says_is_said_in_our_log_and_takes_no_room(
+    express: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(door, "_LONG", 1000)
+    await until_carried(express)
+    express.one.behaviour[INFER] = failing(Code.INTERNAL, "a secret of the worker's" * 10)
+    for _ in range(20):
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await infer(express)
+    async with asyncio.timeout(10):
+        while (express.folder / "envoy.log").stat().st_size > 1000 or "a secret of the worker's" not in caplog.text:
+            await asyncio.sleep(0.05)
+
+
+async def test_what_is_larger_than_anything_may_be_gets_grpcs_status(tmp_path: Path) -> None:
+    """Both lanes refuse it before it is all there; gRPC has no reason for it."""
+
+    def little(config: dict[str, Any]) -> None:
+        for model in config["models"]:
+            model["max_request"] = "1kB"
+
+    large = changed(id="").ljust(4) + bytes([0x3A, 0x80, 0x80, 0x80, 0x02]) + bytes(4 * 1024 * 1024)
+    async with worlds.world(tmp_path, little, express=True) as world:
+        await until_carried(world)
+        for more in ((), (("a_b", "1"),)):
+            call = world.channel.unary_unary(INFER)(large, metadata=[world.bearer(), *more], timeout=10)
+            assert (await refused(call)).status is Code.RESOURCE_EXHAUSTED
