@@ -23,10 +23,11 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from gateway import jwks
 from gateway.admin import application
+from gateway.asked import answering
 from gateway.direct import Direct
 from gateway.health import Health
 from gateway.in_force import Built, InForce
-from gateway.lane import Asked, Door, Front, Generation
+from gateway.lane import Door, Front, Generation
 from gateway.live import Source, changed, follow
 from gateway.local import Local
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
@@ -137,7 +138,7 @@ async def serving(
         if front is None:
             address = _listen(server, settings.listen)
         else:
-            server.add_generic_rpc_handlers((Asked(built.generation),))
+            await stack.enter_async_context(answering(built.generation, front.asked))
             server.add_insecure_port(f"unix:{front.socket}")
         await server.start()
         door = await stack.enter_async_context(front.open()) if front else None

@@ -33,7 +33,7 @@ _SIDECAR: Final = "sidecar"
 def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
     """The Envoy in front of the gateway; its sockets, its files and its log are in the folder."""
     made = front_of(settings, folder)
-    return lane.Front(made.python, cluster_of, lambda: opened(made, binary, clusters, settings))
+    return lane.Front(made.python, made.asked, cluster_of, lambda: opened(made, binary, clusters, settings))
 
 
 def front_of(settings: Settings, folder: Path) -> Front:
@@ -43,6 +43,7 @@ def front_of(settings: Settings, folder: Path) -> Front:
         address=_numeric(settings.listen.address),
         tls=Tls(tls.certificate, tls.key, tls.client_ca) if tls else None,
         python=folder / "python.sock",
+        asked=folder / "asked.sock",
         admin=folder / "admin.sock",
         clusters=folder / "watched" / CLUSTERS,
         largest=settings.largest,

@@ -58,7 +58,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class Front:
-    """One Envoy: where it listens, where Python, its own admin pages and its hop of traced calls are (sockets).
+    """One Envoy: where it listens, and the sockets: Python's, its own admin pages, its hop of traced calls.
 
     `clusters`: the file that says where calls may go (`mesh.local.files`). `largest`: bytes of a request. Without
     `tracing` no call is traced here.
@@ -67,6 +67,7 @@ class Front:
     address: str
     tls: Tls | None
     python: Path
+    asked: Path
     admin: Path
     clusters: Path
     largest: int
@@ -79,7 +80,7 @@ def bootstrap(front: Front) -> Json:
     """envoy.config.bootstrap.v3.Bootstrap."""
     connections = named(_CONNECTIONS, _MONITOR, max_active_downstream_connections=_MOST_CONNECTIONS)
     listeners = [_listener(front)]
-    clusters = [cluster(name, [_pipe(front.python)]) for name in (PYTHON, ASKED)]
+    clusters = [cluster(PYTHON, [_pipe(front.python)]), cluster(ASKED, [_pipe(front.asked)])]
     if front.tracing is not None:
         listeners.append(traced_listener(front.tracing, front.traced))
         clusters += [cluster(TRACED, [_pipe(front.traced)]), copies(COLLECTOR, [front.tracing.collector])]
