@@ -20,7 +20,7 @@ from aiohttp import web
 from grpc_health.v1 import health
 from opentelemetry.sdk.trace import TracerProvider
 
-from gateway import jwks
+from gateway import jwks, memory
 from gateway.admin import application
 from gateway.authorize import Authorizer, Grant
 from gateway.direct import Direct
@@ -62,6 +62,7 @@ class Addresses:
 
 def run(settings: Settings, front: Front | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Serve until SIGTERM or SIGINT; 0 once drained, which a second signal cuts short. Raises StartError."""
+    memory.keep_freed()
     with logs.to_stderr():
         asyncio.run(_until_stopped(settings, front, environ))
     return 0
