@@ -7,7 +7,6 @@ so that a stranger cannot make us hold what it sends.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -136,13 +135,17 @@ class Service(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
     def _handler(self, rpc: Rpc) -> grpc.RpcMethodHandler[Any, Any]:
-        answer = functools.partial(self._answer, rpc, _WAYS[rpc.way])
+        way = _WAYS[rpc.way]
+
+        async def answer(_messages: object, context: Context) -> bytes | None:  # gRPC looks longer at a partial
+            return await self._answer(rpc, way, context)
+
         if rpc.way == "stream":
             return grpc.stream_stream_rpc_method_handler(answer)
         # Declared as a stream of requests so that the message is read when we ask for it, and not before.
         return grpc.stream_unary_rpc_method_handler(answer)
 
-    async def _answer(self, rpc: Rpc, way: Way, _requests: object, context: Context) -> bytes | None:
+    async def _answer(self, rpc: Rpc, way: Way, context: Context) -> bytes | None:
         """Answer one call; whatever goes wrong becomes a status here."""
         exchange = Exchange(rpc, context, self._tracer, self._clock)
         steps = self._now()

@@ -65,6 +65,14 @@ def null(
 
 
 @app.command()
+def threads(
+    rounds: Rounds = 7, seconds: Seconds = 2.0, concurrency: Concurrency = 16, output: Form = Output.TABLE
+) -> None:
+    """Measure a pass-through on grpcio's threads (`loadtest.threads`) against the bare one."""
+    run("threads", Plan(rounds, seconds, concurrency), output)
+
+
+@app.command()
 def mesh(
     rounds: Annotated[int, typer.Option(min=1, help="How often a mesh is started.")] = 5,
     changes: Annotated[int, typer.Option(min=1, help="How often each is changed under load.")] = 10,

@@ -52,7 +52,7 @@ class Stage:
 
 @contextmanager
 def stage(subject: str, *, backend_status: int = 0) -> Iterator[Stage]:
-    """Start it all and end it all. `subject` is `gateway`, or `null` for a second baseline. Raises Broken.
+    """Start it all and end it all. `subject` is `gateway`, `threads`, or `null` for a second baseline. Raises Broken.
 
     A `backend_status` other than 0 makes the worker refuse every call with it.
     """
@@ -135,7 +135,7 @@ async def _calling(
 def _command(name: str, config: Path, backend: str) -> tuple[str, ...]:
     if name == "gateway":
         return ("-m", "headrace", "gateway", "--config", str(config))
-    return ("-m", "loadtest.bare", backend)
+    return ("-m", "loadtest.threads" if name == "threads" else "loadtest.bare", backend)
 
 
 def _share_out(cpus: set[int]) -> tuple[set[int], set[int]]:

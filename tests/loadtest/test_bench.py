@@ -33,7 +33,7 @@ def _nothing_left_behind() -> Iterator[None]:
     assert os.sched_getaffinity(0) == cpus
 
 
-@pytest.mark.parametrize("subject", ["null", "gateway"])
+@pytest.mark.parametrize("subject", ["null", "threads", "gateway"])
 def test_a_short_run(subject: str) -> None:
     result = CliRunner().invoke(bench.app, [subject, "--rounds", "1", "--seconds", "0.5", "-o", "json"])
     assert result.exit_code == 0, result.output
@@ -130,7 +130,7 @@ def test_a_child_that_is_silent_is_broken(tmp_path: Path, monkeypatch: pytest.Mo
         pytest.fail("it came up")
 
 
-@pytest.mark.parametrize("module", ["loadtest.backend", "loadtest.bare"])
+@pytest.mark.parametrize("module", ["loadtest.backend", "loadtest.bare", "loadtest.threads"])
 def test_children_end_with_their_parent(module: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", module, "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
