@@ -11,7 +11,7 @@ from loadtest.figures import Ratio, Sample, cpu_ratio, rate_ratio, summary
 
 
 def _sample(calls: int, seconds: float = 1.0, cpu: float = 1.0, p50: float = 0.001, failed: int = 0) -> Sample:
-    return Sample(calls, failed, seconds, cpu, p50)
+    return Sample(calls, failed, seconds, cpu, p50, cpu)
 
 
 def test_a_sample() -> None:
