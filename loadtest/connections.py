@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 from rich.box import SIMPLE_HEAD
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from loadtest import callers, contenders
 from loadtest.children import Broken
-from loadtest.contest import Case, Drive, Effort, enough, sample
+from loadtest.contest import Case, Effort, enough, sample
 from loadtest.express import case
 from loadtest.figures import Sample
 from loadtest.findings import Findings, Track
@@ -80,13 +81,13 @@ def _round(lane: str, counts: Sequence[int], seconds: float) -> Iterator[tuple[i
         calling, drive = case(here, "connections", _SMALL, _LOAD)
         calls = enough(contender, calling, drive, seconds)
         for count in counts:
-            yield count, asyncio.run(_held(contender, drive, count, calls))
+            yield count, asyncio.run(_held(contender, partial(sample, contender, drive, calls, seconds), count))
 
 
-async def _held(contender: Contender, drive: Drive, count: int, calls: int) -> Held:
+async def _held(contender: Contender, turn: Callable[[], Sample], count: int) -> Held:
     async with callers.holding(contender, _SMALL, count):
         front, behind = (sum(memory(pid)[0] for pid in pids) for pids in (contender.front, contender.behind))
-        return Held(front, behind, await asyncio.to_thread(sample, contender, drive, calls))
+        return Held(front, behind, await asyncio.to_thread(turn))
 
 
 def _report(lane: str, counts: Sequence[int], found: Rounds, flat: float) -> Report:

@@ -93,6 +93,17 @@ def rate_ratio(subject: Sequence[Sample], baseline: Sequence[Sample]) -> Ratio |
     return _ratio([sample.rate for sample in subject], [sample.rate for sample in baseline])
 
 
+def own_rate_ratio(subject: Sequence[Sample], baseline: Sequence[Sample]) -> Ratio | None:
+    """The same, of those rounds in which both used up their processor; None where these are not most.
+
+    In others, a rate is the caller's, the worker's or a neighbour's.
+    """
+    pairs = [pair for pair in zip(subject, baseline, strict=True) if all(one.busy >= BUSY for one in pair)]
+    if 2 * len(pairs) <= len(subject):
+        return None
+    return rate_ratio([mine for mine, _ in pairs], [its for _, its in pairs])
+
+
 def cpu_ratio(subject: Sequence[Sample], baseline: Sequence[Sample]) -> Ratio | None:
     """Calls for the same processor time. Equal to the ratio of rates, but for what other processes take meanwhile."""
     return _price([sample.cpu_per_call for sample in subject], [sample.cpu_per_call for sample in baseline])
@@ -101,11 +112,6 @@ def cpu_ratio(subject: Sequence[Sample], baseline: Sequence[Sample]) -> Ratio | 
 def front_ratio(subject: Sequence[Sample], baseline: Sequence[Sample]) -> Ratio | None:
     """Calls for the same processor time where callers come in."""
     return _price([sample.front_per_call for sample in subject], [sample.front_per_call for sample in baseline])
-
-
-def limited_by_itself(samples: Sequence[Sample]) -> bool:
-    """Whether a subject used up its processor, so that its rate is its own, and not its caller's or its worker's."""
-    return _median([sample.busy for sample in samples]) >= BUSY
 
 
 def _price(subject: Sequence[float], baseline: Sequence[float]) -> Ratio | None:

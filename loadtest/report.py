@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from loadtest.contest import Case, Results
-from loadtest.figures import Ratio, Summary, cpu_ratio, front_ratio, limited_by_itself, rate_ratio, summary
+from loadtest.figures import Ratio, Summary, cpu_ratio, front_ratio, own_rate_ratio, summary
 from loadtest.plot import Bars
 
 _HEADINGS = ("case", "proxy", "calls/s", "spread", "CPU µs", "front µs", "p50 µs", "busy", "ratio", "by CPU", "front")
@@ -55,15 +55,11 @@ class Report:
         """One contender in one case."""
         return summary(self.results[case.name, name])
 
-    def rated(self, case: Case, name: str) -> bool:
-        """Whether a contender's rate in a case is its own."""
-        return case.rated and limited_by_itself(self.results[case.name, name])
-
     def compared(self, case: Case, name: str, baseline: str) -> Comparison:
         """Two contenders in one case, round by round."""
         subject, its = self.results[case.name, name], self.results[case.name, baseline]
-        own = self.rated(case, name) and self.rated(case, baseline)
-        return Comparison(rate_ratio(subject, its) if own else None, cpu_ratio(subject, its), front_ratio(subject, its))
+        rates = own_rate_ratio(subject, its) if case.rated else None
+        return Comparison(rates, cpu_ratio(subject, its), front_ratio(subject, its))
 
     def reached(self) -> Iterator[tuple[Target, Comparison]]:
         """What came of the targets of those that were measured."""
@@ -123,14 +119,22 @@ def bars(report: Report) -> Iterator[Bars]:
         yield Bars(case.name, "CPU µs per call", costs)
 
 
+def _idle(report: Report, case: Case, found: Mapping[str, Summary]) -> Iterator[str]:
+    names = [name for name in report.contenders if name != report.baseline]
+    without = [name for name in names if report.compared(case, name, report.baseline).rates is None]
+    if without:
+        told = ", ".join(f"{name} ({found[name].busy:.2f})" for name in without)
+        pair = f"{told} to {report.baseline} ({found[report.baseline].busy:.2f})"
+        yield f"{case.name}: caller, worker or neighbours were the bottleneck, no ratio of rates: {pair}."
+
+
 def remarks(report: Report) -> Iterator[str]:
     """What failed, whose rates are not their own, and what was reached of what was aimed at."""
     for case in report.cases:
         found = {name: report.summary(case, name) for name in report.contenders}
         yield from (f"{name}, {case.name}: {of.failed} calls failed." for name, of in found.items() if of.failed)
-        idle = [f"{name} ({of.busy:.2f})" for name, of in found.items() if case.rated and not report.rated(case, name)]
-        if idle:
-            yield f"{case.name}: caller, worker or neighbours were what limited {', '.join(idle)}: no ratio of rates."
+        if case.rated:
+            yield from _idle(report, case, found)
     for target, compared in report.reached():
         ratio, by = (compared.rates, "") if compared.rates else (compared.cpu, " by CPU")
         verdict = "met" if ratio and ratio.median >= target.at_least else "missed"

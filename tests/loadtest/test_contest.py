@@ -55,6 +55,13 @@ def test_there_is_a_call_for_all_at_once() -> None:
     assert driver.turns == [("one", 16), ("one", 16)]
 
 
+def test_a_turn_that_is_over_too_soon_goes_on() -> None:
+    driver = Driver()
+    found = sample(ONE, driver, 300, 1.0)
+    assert [calls for _, calls in driver.turns] == [300, 300]
+    assert (found.calls, found.seconds) == (600, 0.6)
+
+
 def test_a_contender_that_refuses_is_not_measured() -> None:
     with pytest.raises(Broken, match="one, small: 3 of the first 16 calls failed"):
         measure([ONE], {CASE: Driver(failed=3)}, Effort(1, 1.0), lambda: None)
