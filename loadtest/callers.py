@@ -19,6 +19,7 @@ from loadtest.ground import Contender
 from loadtest.h2load import Run
 
 _PATIENCE = 300.0  # seconds
+_AT_ONCE = 100  # connections that are opened together
 
 
 def drive(address: str, calls: Iterator[Call], number: int, connections: int) -> Run:
@@ -40,12 +41,15 @@ async def _drive(address: str, calls: Iterator[Call], number: int, connections: 
 async def holding(contender: Contender, message: bytes, connections: int) -> AsyncIterator[None]:
     """So many connections, each of which has had its call and stays, while inside. Raises Broken."""
     call = spelled(contender.address, contender.metadata, message)
+    failed = 0
     async with AsyncExitStack() as stack:
-        callers = [
-            await stack.enter_async_context(_connected(contender.address, iter([call]))) for _ in range(connections)
-        ]
-        await _all_idle(callers, contender.address)
-        failed = sum(caller.tally.failed for caller in callers)
+        for begin in range(0, connections, _AT_ONCE):
+            number = min(_AT_ONCE, connections - begin)
+            callers = [
+                await stack.enter_async_context(_connected(contender.address, iter([call]))) for _ in range(number)
+            ]
+            await _all_idle(callers, contender.address)
+            failed += sum(caller.tally.failed for caller in callers)
         if failed:
             raise Broken(f"{contender.name}: {failed} of {connections} connections had no answer")
         yield

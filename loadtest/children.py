@@ -86,8 +86,7 @@ def share_out(cpus: set[int]) -> tuple[set[int], set[int]]:
     return {last}, cpus - {last}
 
 
-def last_words(log: IO[str]) -> str:
-    """The last line that a child wrote to its log."""
+def _last_words(log: IO[str]) -> str:
     log.seek(0)
     lines = log.read().strip().splitlines()
     return lines[-1] if lines else "it said nothing"
@@ -108,7 +107,10 @@ def program(cpus: set[int], address: str, *command: str, log: IO[str]) -> Iterat
             text=True,
         )
     try:
-        _until_it_listens(process, address, command[0])
+        try:
+            _until_it_listens(process, address, command[0])
+        except Broken as broken:
+            raise Broken(f"{broken}: {_last_words(log)}") from None
         yield Child(process, address)
     finally:
         _end(process)
@@ -155,7 +157,7 @@ def child(
         told = next(filter(None, map(ready.search, process.stdout)), None)
         too_late.cancel()
         if told is None:
-            raise Broken(f"`python {' '.join(arguments)}` ended with status {process.wait(_END)}")
+            raise Broken(f"`python {' '.join(arguments)}` ended with status {process.wait(_END)}: {_last_words(log)}")
         yield Child(process, told[1])
     finally:
         too_late.cancel()

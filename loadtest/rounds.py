@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from loadtest import setting
-from loadtest.children import Broken, Child, bound_to, child, last_words, share_out
+from loadtest.children import Broken, Child, bound_to, child, share_out
 from loadtest.collector import Collector, collecting
 from loadtest.figures import Sample
 from loadtest.generator import Generator, repeated
@@ -61,18 +61,13 @@ def stage(subject: str, *, backend_status: int = 0) -> Iterator[Stage]:
     with ExitStack() as stack, bound_to(other_cpus):
         folder = Path(stack.enter_context(TemporaryDirectory()))
         log = stack.enter_context((folder / "log").open("w+"))
-        try:
-            collector, collector_at = stack.enter_context(collecting())
-            backend = stack.enter_context(
-                child(other_cpus, "-m", "loadtest.backend", str(backend_status), log=log)
-            ).address
-            config, token = setting.write(folder, backend, collector_at)
-            proxies = {
-                role: stack.enter_context(child(proxy_cpus, *_command(name, config, backend), log=log))
-                for role, name in ((SUBJECT, subject), (BASELINE, "bare"))
-            }
-        except Broken as broken:
-            raise Broken(f"{broken}: {last_words(log)}") from None
+        collector, collector_at = stack.enter_context(collecting())
+        backend = stack.enter_context(child(other_cpus, "-m", "loadtest.backend", str(backend_status), log=log)).address
+        config, token = setting.write(folder, backend, collector_at)
+        proxies = {
+            role: stack.enter_context(child(proxy_cpus, *_command(name, config, backend), log=log))
+            for role, name in ((SUBJECT, subject), (BASELINE, "bare"))
+        }
         yield Stage(proxies, (("authorization", f"Bearer {token}"),), collector)
 
 

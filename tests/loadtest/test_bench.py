@@ -105,7 +105,7 @@ def test_one_processor_is_not_enough(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_child_keeps_to_its_processor_and_ends(tmp_path: Path) -> None:
     cpu = max(os.sched_getaffinity(0))
-    with (tmp_path / "log").open("w") as log, child({cpu}, "-m", "loadtest.backend", "0", log=log) as backend:
+    with (tmp_path / "log").open("w+") as log, child({cpu}, "-m", "loadtest.backend", "0", log=log) as backend:
         process = psutil.Process(backend.process.pid)
         assert process.cpu_affinity() == [cpu]
         assert backend.cpu() >= 0
@@ -114,7 +114,7 @@ def test_a_child_keeps_to_its_processor_and_ends(tmp_path: Path) -> None:
 
 def test_a_child_that_says_nothing_is_broken(tmp_path: Path) -> None:
     with (
-        (tmp_path / "log").open("w") as log,
+        (tmp_path / "log").open("w+") as log,
         pytest.raises(Broken, match="status 3"),
         child(os.sched_getaffinity(0), "-c", "raise SystemExit(3)", log=log),
     ):
@@ -124,7 +124,7 @@ def test_a_child_that_says_nothing_is_broken(tmp_path: Path) -> None:
 def test_a_child_that_is_silent_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "_START", 0.2)
     with (
-        (tmp_path / "log").open("w") as log,
+        (tmp_path / "log").open("w+") as log,
         pytest.raises(Broken, match="status -9"),
         child(os.sched_getaffinity(0), "-c", "import time; time.sleep(60)", log=log),
     ):

@@ -136,7 +136,7 @@ async def test_nobody_there_is_told() -> None:
 
 def test_a_program_that_ends_is_told(tmp_path: Path) -> None:
     with (
-        (tmp_path / "log").open("w") as log,
+        (tmp_path / "log").open("w+") as log,
         pytest.raises(Broken, match="ended with status 3"),
         program(os.sched_getaffinity(0), "127.0.0.1:1", sys.executable, "-c", "raise SystemExit(3)", log=log),
     ):
@@ -147,7 +147,7 @@ def test_a_program_that_does_not_listen_is_told(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(children, "_START", 0.3)
     address = children.free_address()
     with (
-        (tmp_path / "log").open("w") as log,
+        (tmp_path / "log").open("w+") as log,
         pytest.raises(Broken, match=f"took no connections at {address}"),
         program(os.sched_getaffinity(0), address, sys.executable, "-c", "import time; time.sleep(60)", log=log),
     ):
