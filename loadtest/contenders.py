@@ -14,7 +14,8 @@ from loadtest.payload import answer
 from loadtest.processes import bind, named, tree
 from loadtest.setting import Lane
 
-_RAY_SERVES = re.compile(r"^(\d+ \S+)$")
+_RAY_SERVES = re.compile(r"^serving (\S+)$")
+_RAY_PROXY = "ProxyActor"  # in the name that Ray gives its process
 _WINDOW = str(16 * 1024**2)  # bytes: as wide as Envoy's
 
 
@@ -75,7 +76,7 @@ def ray_serve(ground: Ground, python: Path) -> Contender:
     folder = ground.subfolder()
     script = shutil.copy(Path(__file__).with_name("ray_serve.py"), folder)
     (folder / "answer").write_bytes(answer())
-    environment = {"HOME": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}  # it writes at home, and would call its own
+    environment = {"HOME": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}  # it writes at home, and would tell its makers
     started = ground.stack.enter_context(
         child(
             ground.other_cpus,
@@ -86,9 +87,10 @@ def ray_serve(ground: Ground, python: Path) -> Contender:
             environment=environment,
         )
     )
-    proxy, _, address = started.address.partition(" ")
-    bind(int(proxy), ground.proxy_cpus)
-    return Contender("Ray Serve", address, [int(proxy)])
+    proxies = named(_RAY_PROXY, tree(started.process.pid))
+    for pid in proxies:
+        bind(pid, ground.proxy_cpus)
+    return Contender("Ray Serve", started.address, proxies)
 
 
 def _alone(name: str, started: Child) -> Contender:

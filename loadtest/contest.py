@@ -95,12 +95,12 @@ def _spent(contender: Contender) -> tuple[float, float]:
 
 
 def enough(contender: Contender, case: Case, drive: Drive, seconds: float) -> int:
-    """How many calls take so long: more and more are tried."""
+    """How many calls take so long: more and more are tried; the first ones, which find nothing ready, tell nothing."""
     calls = case.width
     while True:
         run = drive(contender, calls)
         if run.failed:
             raise Broken(f"{contender.name}, {case.name}: {run.failed} of the first {calls} calls failed")
-        if run.seconds >= _WARM * seconds:
+        if calls > case.width and run.seconds >= _WARM * seconds:
             return max(case.width, ceil(run.done / run.seconds * seconds))
         calls *= 4

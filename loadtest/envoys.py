@@ -20,7 +20,6 @@ Json = Mapping[str, Any]
 _TYPES: Final = "type.googleapis.com/envoy.extensions"
 _EXTRACTION: Final = "envoy.filters.http.grpc_field_extraction"
 _MOST: Final = 2**32 - 1
-_LARGEST: Final = 65 * 1024**2  # bytes of a message that a filter may hold
 
 
 @contextmanager
@@ -69,11 +68,7 @@ def _bootstrap(address: str, upstream: str, filters: Sequence[Json]) -> Json:
         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
         http_filters=[*filters, _typed("filters.http.router.v3.Router", suppress_envoy_headers=True)],
     )
-    listener = {
-        "address": _at(address),
-        "filter_chains": [{"filters": [http]}],
-        "per_connection_buffer_limit_bytes": _LARGEST,
-    }
+    listener = {"address": _at(address), "filter_chains": [{"filters": [http]}]}
     return {"static_resources": {"listeners": [listener], "clusters": [_cluster(upstream)]}}
 
 

@@ -1,9 +1,8 @@
 """`python ray_serve.py FOLDER`: Ray Serve behind its own gRPC proxy. Law: bytes there, bytes back.
 
 It runs in Ray's environment, which has nothing of ours: a copy of this file is all that it needs. `FOLDER` (a short
-path) is where Ray keeps its own files, and where the answer is. It prints `PID HOST:PORT` when it serves, with the PID
-of Ray's proxy, and ends with its standard input. Meanwhile Ray's proxy listens at all addresses: it cannot be told
-otherwise.
+path) is where Ray keeps its own files, and where the answer is. It prints `serving HOST:PORT`, and ends with its
+standard input. Meanwhile Ray's proxy listens at all addresses: it cannot be told otherwise.
 """
 
 from __future__ import annotations
@@ -50,14 +49,6 @@ class Worker:
         return self._answer
 
 
-def _proxy() -> int:
-    """The process that callers reach: its title is Ray's name for the actor."""
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        if b"ProxyActor" in process.read_bytes():
-            return int(process.parent.name)
-    raise RuntimeError("Ray Serve has no proxy")
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -82,7 +73,7 @@ def _serve(folder: Path) -> None:
     )
     deployed = serve.deployment(max_ongoing_requests=_CALLS, ray_actor_options={"num_cpus": 0})(Worker)
     serve.run(deployed.bind((folder / "answer").read_bytes()), name="bench")
-    print(f"{_proxy()} 127.0.0.1:{port}", flush=True)  # noqa: T201 - the parent reads it
+    print(f"serving 127.0.0.1:{port}", flush=True)  # noqa: T201 - the parent reads it
     sys.stdin.read()
     ray.shutdown()
 

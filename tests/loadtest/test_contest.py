@@ -34,7 +34,7 @@ def test_the_order_is_swapped_after_each_round() -> None:
     driver, done = Driver(), []
     measure([ONE, TWO, THREE], {CASE: driver}, Effort(3, 0.016), lambda: done.append(1))
     assert [name for name, _ in driver.turns] == [
-        *("one", "two", "three"),  # the warm-up
+        *("one", "one", "two", "two", "three", "three"),  # the warm-up
         *("one", "two", "three"),
         *("three", "two", "one"),
         *("one", "two", "three"),
@@ -52,7 +52,7 @@ def test_the_warm_up_is_thrown_away_and_tells_how_many_calls_are_enough() -> Non
 def test_there_is_a_call_for_all_at_once() -> None:
     driver = Driver()
     measure([ONE], {CASE: driver}, Effort(1, 0.001), lambda: None)
-    assert driver.turns == [("one", 16), ("one", 16)]
+    assert driver.turns == [("one", 16), ("one", 64), ("one", 16)]
 
 
 def test_a_turn_that_is_over_too_soon_goes_on() -> None:
