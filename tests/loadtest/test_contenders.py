@@ -164,8 +164,9 @@ with ground() as here:
 
 
 @needs_nghttp2
-def test_programs_end_with_a_parent_that_is_killed() -> None:
-    with subprocess.Popen([sys.executable, "-c", _HOLDS], stdout=subprocess.PIPE, text=True) as parent:
+def test_programs_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}  # which it cannot tidy up
+    with subprocess.Popen([sys.executable, "-c", _HOLDS], stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert parent.stdout is not None
         parent.stdout.readline()
         (nghttpd,) = psutil.Process(parent.pid).children()
