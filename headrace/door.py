@@ -108,7 +108,7 @@ async def opened(made: Front, binary: Path, clusters: Clusters, settings: Settin
 
 async def _started(made: Front, binary: Path) -> process.Envoy:
     made.admin.unlink(missing_ok=True)
-    return await process.start(binary, bootstrap(made), made.admin.with_name("envoy.log"), os.cpu_count() or 1)
+    return await process.start(binary, bootstrap(made), made.admin.with_name("envoy.log"), len(os.sched_getaffinity(0)))
 
 
 async def _up(envoy: process.Envoy, admin: Admin) -> str:

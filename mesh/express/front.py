@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mesh.envoy.proto import DOWNSTREAM_TLS_CONTEXT, TLS_TRANSPORT_SOCKET, UINT32_MAX, Json, named, typed
+from mesh.envoy.proto import DOWNSTREAM_TLS_CONTEXT, TLS_TRANSPORT_SOCKET, Json, named, typed
 from mesh.envoy.reading import part
 from mesh.express.clusters import at, cluster, copies
 from mesh.express.rules import (
@@ -42,6 +42,7 @@ _OURS: Final = (_LANE, _CLUSTER, LEARN_KEY, LESSON_KEY, GENERATION_KEY, TO_KEY)
 _MOST_CONNECTIONS: Final = 50_000
 _RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500}  # as the Python lane's
 _STREAMS: Final = 1000  # calls at a time on one connection, as of the Python lane's own door
+_WINDOW: Final = 2**31 - 1  # bytes; RFC 9113, section 6.9.1
 _HEADERS: Final = 64  # KiB
 _MARGIN: Final = 1024 * 1024  # bytes over the largest request in which Python can tell TOO_LARGE
 _MESSAGE_WITHIN: Final = f"{MESSAGE_WITHIN}s"
@@ -106,9 +107,14 @@ def _listener(front: Front) -> Json:
     return {
         "name": LISTENER,
         "address": {"socket_address": {**part(address, "socket_address"), "ipv4_compat": "[::]" in front.address}},
-        "per_connection_buffer_limit_bytes": min(front.largest + _MARGIN, UINT32_MAX),
+        "per_connection_buffer_limit_bytes": _held(front),
         "filter_chains": [chain],
     }
+
+
+def _held(front: Front) -> int:
+    """Bytes of a message that may be held back until it is decided; Envoy takes the smaller of buffer and window."""
+    return min(front.largest + _MARGIN, _WINDOW)
 
 
 def _http(front: Front) -> Json:
@@ -116,7 +122,7 @@ def _http(front: Front) -> Json:
         _HCM,
         stat_prefix="front",
         codec_type="HTTP2",
-        http2_protocol_options={"max_concurrent_streams": _STREAMS},
+        http2_protocol_options={"max_concurrent_streams": _STREAMS, "initial_stream_window_size": _held(front)},
         max_request_headers_kb=_HEADERS,
         use_remote_address=True,
         skip_xff_append=True,
@@ -126,6 +132,7 @@ def _http(front: Front) -> Json:
         generate_request_id=False,
         stream_idle_timeout="0s",
         server_header_transformation="PASS_THROUGH",
+        local_reply_config={"mappers": [_too_large()]},
         route_config={"name": "front", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(front)}]},
         http_filters=[
             {
@@ -135,6 +142,13 @@ def _http(front: Front) -> Json:
             {"name": "envoy.filters.http.router", "typed_config": typed(_ROUTER, suppress_envoy_headers=True)},
         ],
     )
+
+
+def _too_large() -> Json:
+    """A message that is over what is held back here gets the status that gRPC itself would give it."""
+    status = {"header": {"key": "grpc-status", "value": "8"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    too_large = {"comparison": {"op": "EQ", "value": {"default_value": 413, "runtime_key": "headrace.none"}}}
+    return {"filter": {"status_code_filter": too_large}, "headers_to_add": [status]}
 
 
 def _gone(*names: str) -> list[Json]:

@@ -123,6 +123,13 @@ async def test_a_large_message_goes_on_as_it_came(express: World) -> None:
     assert express.one.infers()[-1] == request.SerializeToString()
 
 
+async def test_the_largest_message_is_carried(express: World) -> None:
+    request = pb.ModelInferRequest(model_name="digits")
+    request.raw_input_contents.append(bytes(64 * 1024**2 - 200))
+    await by_the_lane(express, lambda: infer(express, request.SerializeToString()))
+    assert len(express.one.infers()[-1]) == request.ByteSize()
+
+
 async def test_versions_that_are_named_are_carried_to_their_copies(express: World) -> None:
     message = pb.ModelInferRequest(model_name="digits", model_version="2").SerializeToString()
     await by_the_lane(express, lambda: infer(express, message))
