@@ -9,7 +9,8 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.authorize import Authorizer, Grant
+from gateway.authorize import Authorizer
+from gateway.grants import Grant
 from gateway.lane import Front, Generation, Lane
 from gateway.local import Local
 from gateway.service import Steps
