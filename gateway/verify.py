@@ -20,7 +20,7 @@ from protos.errors import HeadraceError, Reason
 
 _MAX_TOKEN: Final = 16 * 1024  # characters; metadata of a call is bounded by gRPC anyway
 _MAX_SUBJECT: Final = 255  # characters, as OpenID Connect Core 1.0, section 2, bounds it
-_KEPT_TOKENS: Final = 10_000
+_KEPT_TOKENS: Final = 16_384
 
 
 class Keys(Protocol):

@@ -37,6 +37,8 @@ Concurrency = Annotated[int, typer.Option(min=1, max=100, help="Calls open at on
 Form = Annotated[Output, typer.Option("--output", "-o")]
 Folder = Annotated[Path | None, typer.Option(file_okay=False, help="Write NAME.json and NAME.svg there, too.")]
 
+_WIDE = 140  # columns, where there is no terminal to ask
+
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
@@ -142,7 +144,7 @@ def conclude(name: str, measured: Callable[[Track], Findings], output: Output, w
         print(findings.for_scripts())  # noqa: T201 - the result
     else:
         for table in findings.for_people():
-            Console().print(table)
+            Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
     for remark in findings.remarks():
         notes.print(remark)
     if write is not None:

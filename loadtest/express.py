@@ -18,7 +18,11 @@ from loadtest.setting import Lane
 _TITLE = "the express lane against a bare Envoy hop"
 _ENOUGH = 16  # calls at a time to keep a proxy busy
 _LOADS = (Load(1, 1), Load(16, 1), Load(4, 10))
-_TARGETS = (Target("express", "bare hop", "small 16x1", 0.8), Target("express", "bare hop", "large 16x1", 0.8))
+_TARGETS = (
+    Target("express", "bare hop", "small 16x1", 0.8),
+    Target("express, traced", "bare hop", "small 16x1", 0.7),
+    Target("express", "bare hop", "large 16x1", 0.95),
+)
 
 
 def measured(effort: Effort, track: Track) -> Findings:
