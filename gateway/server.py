@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import aiohttp
@@ -25,7 +26,7 @@ from gateway.admin import application
 from gateway.authorize import Authorizer, Grant
 from gateway.direct import Direct
 from gateway.health import Health
-from gateway.lane import Asked, Door, Front, Generation, Lane
+from gateway.lane import Asked, Door, Front, Generation, Lane, common, own
 from gateway.local import Local
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.readiness import Readiness
@@ -99,8 +100,13 @@ async def serving(
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
         issuers = await _issuers(settings, stack)
         readiness = Readiness(lambda: any(issuer.keys.current.keys for issuer in issuers))
-        generation = Generation(lambda: tuple(issuer.keys.current for issuer in issuers) if readiness.ready else None)
-        lane = _lane(settings, front, generation) if front else None
+        decided_by = _decided_by(settings)
+        keys = [issuer.keys for issuer in issuers]
+        generation = Generation(
+            lambda: (decided_by, *(each.current.thumbprints for each in keys)) if readiness.ready else None,
+            own if front else common,
+        )
+        lane = _lane(settings, front, generation)
         upstream = _upstream(settings, environ)
         stack.push_async_callback(upstream.close)
         steps = Steps(
@@ -118,10 +124,11 @@ async def serving(
         service = Service(steps, readiness, refusals, tracer, time.monotonic)
         server.add_generic_rpc_handlers((service, Health(steps, readiness, refusals, time.monotonic)))
         reflection.enable(server, SERVICE, health.SERVICE_NAME)
+        if lane is not None:
+            server.add_generic_rpc_handlers((Asked(generation),))
         if front is None:
             address = _listen(server, settings.listen)
         else:
-            server.add_generic_rpc_handlers((Asked(generation),))
             server.add_insecure_port(f"unix:{front.socket}")
         await server.start()
         door = await stack.enter_async_context(front.open()) if front else None
@@ -131,9 +138,19 @@ async def serving(
             await _drain(server, door, readiness, settings.listen, hurry or asyncio.Event())
 
 
-def _lane(settings: Settings, front: Front, generation: Generation) -> Lane:
+def _decided_by(settings: Settings) -> str:
+    """What lessons rest on besides the keys: another one where other things are decided, or by other code."""
+    return version("headrace") + settings.model_dump_json(include={"issuers", "grants", "models"})
+
+
+def _lane(settings: Settings, front: Front | None, generation: Generation) -> Lane | None:
+    """What teaches the Envoy in front, if there is one; one that is not ours finds copies and tries again by itself."""
     leeway = {issuer.issuer: issuer.leeway for issuer in settings.issuers}
-    return Lane(generation, leeway, front.cluster_of, tries=settings.upstream.mode == "direct")
+    if front is not None:
+        return Lane(generation, leeway, front.cluster_of, tries=settings.upstream.mode == "direct")
+    if settings.listen.express == "external":
+        return Lane(generation, leeway, lambda model, _version: model.host, tries=False)
+    return None
 
 
 async def _drain(

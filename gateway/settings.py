@@ -116,7 +116,8 @@ class Listen(Frozen):
     """Where callers come in (gRPC), where operators look (HTTP), and how it closes.
 
     `notice`: how long health says NOT_SERVING before new calls are refused; `drain`: how long running calls may take.
-    `express`: whether an Envoy is in front, that carries what it has seen decided; `auto` where there is one to run.
+    `express`: whether an Envoy is in front, that carries what it has seen decided; `auto` where there is one to run;
+    `external` where it is not ours to run: Istio's ingress gateway (`headrace mesh render --express`).
     """
 
     address: Address = "127.0.0.1:8080"
@@ -124,7 +125,7 @@ class Listen(Frozen):
     tls: Tls | None = None
     notice: Duration = 0.5
     drain: Duration = 25.0
-    express: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = "off"
+    express: Annotated[Literal["auto", "on", "off", "external"], BeforeValidator(_switch)] = "off"
 
 
 class Issuer(Frozen):

@@ -25,7 +25,7 @@ from gateway.settings import Settings
 from mesh.catalog import Model
 from mesh.envoy.admin import Admin, UnreachableError
 from mesh.express.front import LISTENER, Front, Tls, bootstrap
-from mesh.express.rules import PLACEHOLDER, Metadata, Refusal, Rules, Words
+from mesh.express.rules import ASKED, PLACEHOLDER, Metadata, Refusal, Rules, Words
 from mesh.express.traced import Tracing
 from mesh.local import process
 from protos import tracing
@@ -106,6 +106,7 @@ def rules(settings: Settings) -> Rules:
     """The Python lane's words and bounds, in the lane's own terms."""
     sent = settings.telemetry.otlp is not None
     return Rules(
+        asked=ASKED,
         path=lane.PATH,
         ask_path=lane.ASK_PATH,
         sample=settings.telemetry.sample if sent else 0.0,

@@ -39,7 +39,7 @@ def gateway(
 def _front(loaded: Settings, folder: Path) -> Front | None:
     """The Envoy in front, where there is to be one."""
     express = loaded.listen.express
-    if express == "off" or loaded.upstream.mode == "xds":
+    if express in ("off", "external") or loaded.upstream.mode == "xds":
         return None
     from headrace.express import front  # noqa: PLC0415
     from mesh.local.binary import find  # noqa: PLC0415
