@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from gateway.readiness import Readiness
@@ -12,8 +14,8 @@ from gateway.settings import Settings
 from protos.fetch import shown as shown_url
 
 
-def application(settings: Settings, readiness: Readiness) -> web.Application:
-    """The admin pages."""
+def application(settings: Callable[[], Settings], readiness: Readiness) -> web.Application:
+    """The admin pages; `settings` gives those in use."""
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -23,7 +25,7 @@ def application(settings: Settings, readiness: Readiness) -> web.Application:
         return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
 
     async def config(_request: web.Request) -> web.Response:
-        return web.Response(text=shown(settings), content_type="application/json")
+        return web.Response(text=shown(settings()), content_type="application/json")
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/config", config)])

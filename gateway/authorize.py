@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import grpc
@@ -41,8 +41,7 @@ class Grant:
     actions: frozenset[Action]
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(NamedTuple):
     """One call's outcome: this caller may do this with this model."""
 
     caller: Caller

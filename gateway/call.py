@@ -6,7 +6,7 @@ Law: `read_call` raises nothing but REQUEST_MALFORMED, and reads what the worker
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import grpc
 
@@ -26,8 +26,7 @@ _INTEGERS, _TEXT = (1, 2, 5), 3  # InferParameter: bool, int64 and uint64; strin
 LONGEST = 1024  # bytes of a name, a version or an id: a caller's word is hashed, quoted and logged
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One message: the RPC, its bytes, and the few fields the gateway decides by.
 
     `model`, `version`, `id` and `sequence` are empty where the message names none. `version_field` is where the version

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import grpc
 
@@ -14,8 +14,7 @@ from mesh.catalog import Catalog, Model
 from protos.errors import HeadraceError, Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """The model and version whose copies shall answer, and the message as they shall read it.
 
     `pinned` says whether the version was named, by the caller or (where versions share their copies) by us, and so

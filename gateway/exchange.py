@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import secrets
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import grpc
@@ -46,6 +46,7 @@ class Exchange:
         "_span",
         "_started",
         "_tracer",
+        "_until",
         "metadata",
         "model",
         "request_id",
@@ -56,10 +57,12 @@ class Exchange:
         self.rpc = rpc
         self.metadata: tuple[tuple[str, str | bytes], ...] = tuple(context.invocation_metadata() or ())
         self.model = ""  # what is asked for, once the caller is known
-        self.request_id = secrets.token_hex(16)
+        self.request_id = f"{random.getrandbits(128):032x}"  # tells calls apart, and keeps no secret
         self._context = context
         self._clock = clock
         self._started = clock()
+        left = context.time_remaining()
+        self._until = None if left is None or left > _FOR_EVER else self._started + left
         self._tracer = tracer
         self._began = time.time_ns()  # a span's own clock
         self._span: Span = INVALID_SPAN
@@ -77,8 +80,7 @@ class Exchange:
 
     async def read(self) -> bytes:
         """The one message of a unary RPC. Raises HeadraceError: REQUEST_MALFORMED where there is none, DEADLINE."""
-        remaining = self._context.time_remaining()
-        if remaining is not None and remaining <= _READ_WITHIN:  # then gRPC ends the call in time
+        if self._until is not None and self._until <= self._started + _READ_WITHIN:  # then gRPC ends the call in time
             message = await self.next()
         else:
             message = await self._next_in_time()
@@ -104,13 +106,10 @@ class Exchange:
 
     def remaining(self, most: float | None = None, leeway: float = 0.0) -> float | None:
         """Seconds until the caller's deadline and `leeway`, or until `most` after the start, whichever is sooner."""
-        of_caller: float | None = self._context.time_remaining()
-        if of_caller is not None:
-            of_caller = None if of_caller > _FOR_EVER else of_caller + leeway
-        if most is None:
-            return of_caller
-        ours = self._started + most - self._clock()
-        return ours if of_caller is None else min(of_caller, ours)
+        if self._until is None:
+            return None if most is None else self._started + most - self._clock()
+        until = self._until + leeway
+        return (until if most is None else min(until, self._started + most)) - self._clock()
 
     def given(self, most: float | None = None) -> float | None:
         """Seconds that a worker is given: a little more than the caller has, but no more than `most` from the start.
@@ -136,12 +135,12 @@ class Exchange:
         """Whether the caller has gone."""
         return self._context.cancelled()
 
-    @contextlib.contextmanager
-    def hop(self, route: Route) -> Iterator[list[tuple[str, str]]]:
+    def hop(self, route: Route) -> AbstractContextManager[list[tuple[str, str]]]:
         """A client span around one call to a worker; gives the metadata that makes it the parent of the worker's."""
-        if not self._span.is_recording():
-            yield tracing.inject(self._span)
-            return
+        return self._recorded(route) if self._span.is_recording() else nullcontext(tracing.inject(self._span))
+
+    @contextmanager
+    def _recorded(self, route: Route) -> Iterator[list[tuple[str, str]]]:
         span = self._tracer.start_span(self.rpc.full_name, set_span_in_context(self._span), SpanKind.CLIENT)
         span.set_attributes(
             _named(self.rpc) | {tracing.MODEL: route.model.name, tracing.SERVER_ADDRESS: route.model.host}
@@ -180,7 +179,7 @@ def served_version(rpc: Rpc, body: bytes) -> str:
     """The version that an infer response says has answered; empty for every other response."""
     if rpc.name != "ModelInfer":
         return ""
-    with contextlib.suppress(Malformed, UnicodeDecodeError):
+    with suppress(Malformed, UnicodeDecodeError):
         for number, wire_type, _, value, end in fields(body):
             if number == _SERVED_VERSION and wire_type == LENGTH:
                 return body[value:end].decode()

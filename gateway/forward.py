@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grpc.aio
@@ -16,6 +17,20 @@ from gateway.upstream import Upstream
 Method = grpc.aio.UnaryUnaryMultiCallable[Any, Any]  # messages are bytes; gRPC's types cannot say so
 
 
+class _Words(grpc.aio.Metadata):
+    """Metadata that is only sent; gRPC's own class would make a map of lists of it first."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str | bytes]]) -> None:
+        super().__init__()
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __iter__(self) -> Iterator[tuple[str, str | bytes]]:
+        return iter(self._pairs)
+
+
 async def forward(permit: Permit, route: Route, exchange: Exchange, upstream: Upstream) -> Answer:
     """The answer of one of the route's copies. Raises HeadraceError; cancelled, it cancels the worker's call."""
     remaining = exchange.remaining(route.model.timeout)
@@ -24,7 +39,8 @@ async def forward(permit: Permit, route: Route, exchange: Exchange, upstream: Up
     metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
     with exchange.hop(route) as trace_context:
         method: Method = upstream.channel_of(route).unary_unary(exchange.rpc.path)
-        call = method(route.body, metadata=(*metadata, *trace_context), timeout=exchange.given(route.model.timeout))
+        words = _Words([*metadata, *trace_context])
+        call = method(route.body, metadata=words, timeout=exchange.given(route.model.timeout))
         try:
             body: bytes = await call
         except grpc.aio.AioRpcError as error:

@@ -7,7 +7,7 @@ bounded: what a proxy or a worker would refuse for its size looks to the mesh li
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from protos.tracing import CONTEXT_KEYS, REQUEST_ID_KEY
 Pairs = Iterable[tuple[str, str | bytes]]
 
 CALLER: Final = "x-caller"
+_AUTHORIZATION: Final = "authorization"
 _IN_A_HEADER: Final = "!#$&'()*+,/:;=?@[]"  # stays as it is; all else outside of URLs' plain characters is escaped
 
 OURS: Final = CONTEXT_KEYS | {MODEL_NAME, MODEL_VERSION, CALLER, REQUEST_ID_KEY, SEQUENCE_ID}
@@ -70,8 +71,7 @@ def to_worker(received: Pairs, permit: Permit, route: Route, request_id: str) ->
 
     Raises HeadraceError REQUEST_MALFORMED for text that gRPC does not carry, and for too much of it.
     """
-    kept = [(key, _sound(key, value)) for key, value in received if _passes(key, token=route.model.forward_token)]
-    _check_size(kept)
+    kept = _of_caller(received, token=route.model.forward_token)
     kept.append((MODEL_NAME, route.model.name))
     if route.pinned:
         kept.append((MODEL_VERSION, route.version))
@@ -84,26 +84,30 @@ def to_worker(received: Pairs, permit: Permit, route: Route, request_id: str) ->
 
 def to_caller(received: Pairs) -> tuple[tuple[str, str | bytes], ...]:
     """What of a worker's response metadata the caller gets."""
-    return tuple((key, value) for key, value in received if _passes(key, token=False))
+    return tuple(pair for pair in received if _passes(pair[0]))
 
 
-def _sound(key: str, value: str | bytes) -> str | bytes:
-    if isinstance(value, str) and not (value.isascii() and value.isprintable()):
-        raise malformed(f"the metadata {key} holds what is not printable ASCII")
-    return value
-
-
-def _check_size(kept: Sequence[tuple[str, str | bytes]]) -> None:
+def _of_caller(received: Pairs, *, token: bool) -> list[tuple[str, str | bytes]]:
+    """What passes, and the token where it shall; in one go, for it is on the hot path."""
+    kept: list[tuple[str, str | bytes]] = []
+    size = 0
+    for pair in received:
+        key, value = pair
+        if _passes(key):
+            size += len(key) + len(value) + EACH
+        elif not (token and key == _AUTHORIZATION):
+            continue
+        if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+            raise malformed(f"the metadata {key} holds what is not printable ASCII")
+        kept.append(pair)
     if len(kept) > MOST:
         raise malformed(f"the metadata has {len(kept)} entries for the worker; {MOST} is the most")
-    size = sum(len(key) + len(value) + EACH for key, value in kept if key != "authorization")
     if size > LARGEST:
         raise malformed(f"the metadata has {size} bytes for the worker; {LARGEST} is the most")
+    return kept
 
 
 @lru_cache(maxsize=1024)
-def _passes(key: str, *, token: bool) -> bool:
+def _passes(key: str) -> bool:
     plain = key.lower().replace("_", "-").replace(".", "-").removesuffix("-bin")
-    if plain == "authorization":
-        return token and key == "authorization"
-    return plain not in OURS and plain not in HOP and not plain.startswith(HOP_PREFIXES)
+    return plain not in OURS and plain not in HOP and plain != _AUTHORIZATION and not plain.startswith(HOP_PREFIXES)

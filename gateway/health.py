@@ -44,8 +44,10 @@ _MODEL_READY: Final = RPCS[f"/{SERVICE}/ModelReady"]
 class Health(grpc.GenericRpcHandler):
     """Check and Watch; `clock` is monotonic, in seconds."""
 
-    def __init__(self, steps: Steps, readiness: Readiness, refusals: Refusals, clock: Callable[[], float]) -> None:
-        self._steps = steps
+    def __init__(
+        self, now: Callable[[], Steps], readiness: Readiness, refusals: Refusals, clock: Callable[[], float]
+    ) -> None:
+        self._now = now
         self._readiness = readiness
         self._refusals = refusals
         self._clock = clock
@@ -92,7 +94,7 @@ class Health(grpc.GenericRpcHandler):
         if service in _OVERALL:
             return self._readiness.ready
         exchange = Exchange(_MODEL_READY, context, NoOpTracer(), self._clock)  # who watches would fill the traces
-        steps = self._steps
+        steps = self._now()
         caller = await steps.verifier.verify(exchange.metadata)
         permit = steps.authorizer.authorize(caller, read_call(exchange.rpc, string_field(exchange.rpc.model, service)))
         looked, serves = self._seen.get(permit.model, (float("-inf"), False))
@@ -103,13 +105,14 @@ class Health(grpc.GenericRpcHandler):
 
     async def _model_serves(self, permit: Permit, exchange: Exchange) -> bool:
         """ModelReady of every version that takes calls."""
-        model = find(self._steps.catalog, permit.model)
+        steps = self._now()
+        model = find(steps.catalog, permit.model)
         asked = [
             forward(
                 permit,
                 Route(model, version, pinned=True, body=_ask(model.name, version)),
                 exchange,
-                self._steps.upstream,
+                steps.upstream,
             )
             for version, _ in model.weights
         ]

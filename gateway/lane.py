@@ -13,14 +13,13 @@ from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
-
-import grpc
+from threading import Lock
+from typing import Final, Protocol
 
 from gateway.authorize import Permit
 from gateway.call import Call
 from gateway.choose import Route
-from gateway.exchange import Context
+from gateway.settings import Settings
 from mesh.catalog import Model
 from protos.contract import SERVICE
 
@@ -28,7 +27,6 @@ PATH: Final = f"/{SERVICE}/ModelInfer"
 ASK_PATH: Final = "/headrace.Lane/Generation"
 LEARN_KEY: Final = "x-headrace-learn"
 _LESSON_KEY: Final = "x-headrace-permit"
-_GENERATION_KEY: Final = "x-headrace-generation"
 _NONE: Final = "-"
 
 
@@ -36,6 +34,10 @@ class Door(Protocol):
     """The Envoy in front, once it is there."""
 
     address: str
+    open: bool  # whether callers come in
+
+    async def find(self, *settings: Settings) -> None:
+        """Know where the copies of all these settings are, and of no others; returns once it does, or may do."""
 
     async def leave(self, patience: float) -> None:
         """Send callers elsewhere; returns when no call runs inside any more, or after so many seconds."""
@@ -45,11 +47,12 @@ class Door(Protocol):
 class Front:
     """How the Envoy in front is had: it calls at `socket`, and finds copies by the name `cluster_of` gives them.
 
-    `open` gives the door, which is there while inside.
+    It asks for the generation at `asked`. `open` gives the door, which is there while inside.
     """
 
     socket: Path
-    cluster_of: Callable[[Model, str], str]
+    asked: Path
+    cluster_of: Callable[[Settings, Model, str], str]
     open: Callable[[], AbstractAsyncContextManager[Door]]
 
 
@@ -74,31 +77,16 @@ class Generation:
         self._word_of = word_of
         self._seen: Hashable | None = None
         self._word = ""
+        self._one = Lock()
 
     def word(self) -> str:
-        """Another one whenever a part is another; empty while there shall be no lessons."""
-        parts = self._parts()
-        if parts != self._seen:
-            self._seen = parts
-            self._word = "" if parts is None else self._word_of(parts)
-        return self._word
-
-
-class Asked(grpc.GenericRpcHandler):
-    """Tells the lane the generation, and callers nothing: their own LEARN_KEY does not come through."""
-
-    def __init__(self, generation: Generation) -> None:
-        self._generation = generation
-        self._handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(self._tell)
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The handler, for the lane."""
-        asks = handler_call_details.method == ASK_PATH
-        return self._handler if asks and LEARN_KEY in dict(handler_call_details.invocation_metadata) else None
-
-    async def _tell(self, _request: bytes, context: Context) -> bytes:
-        await context.send_initial_metadata(((_GENERATION_KEY, self._generation.word() or _NONE),))
-        return b""
+        """Another one whenever a part is another; empty while there shall be no lessons. For any thread."""
+        with self._one:
+            parts = self._parts()
+            if parts != self._seen:
+                self._seen = parts
+                self._word = "" if parts is None else self._word_of(parts)
+            return self._word
 
 
 @dataclass(frozen=True)

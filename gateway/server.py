@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import random
@@ -11,7 +12,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import aiohttp
@@ -21,12 +21,14 @@ from aiohttp import web
 from grpc_health.v1 import health
 from opentelemetry.sdk.trace import TracerProvider
 
-from gateway import jwks
+from gateway import jwks, memory
 from gateway.admin import application
-from gateway.authorize import Authorizer, Grant
+from gateway.asked import answering
 from gateway.direct import Direct
 from gateway.health import Health
-from gateway.lane import Asked, Door, Front, Generation, Lane, common, own
+from gateway.in_force import Built, InForce
+from gateway.lane import Door, Front, Generation, common, own
+from gateway.live import Source, changed, follow
 from gateway.local import Local
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.readiness import Readiness
@@ -46,6 +48,7 @@ _MARGIN = 1024 * 1024  # bytes over the largest request in which TOO_LARGE can b
 _MAX_STREAMS = 1000  # calls at a time on one connection
 _MAX_CALLS = 10_000  # calls at a time; gRPC refuses more with RESOURCE_EXHAUSTED
 _HOLDING = 0.3  # seconds at most in which new calls are held back before connections are closed to them
+_FORGOTTEN = 1.0  # seconds after which nothing is carried any more by what was in force before
 _CLOSING = 0.05  # seconds in which gRPC has told every connection
 
 
@@ -59,16 +62,18 @@ class Addresses:
 
     grpc: str
     admin: str | None
+    asked: str | None
 
 
-def run(settings: Settings, front: Front | None = None, environ: Mapping[str, str] = os.environ) -> int:
+def run(settings: Settings, front: Front | None = None, source: Source | None = None) -> int:
     """Serve until SIGTERM or SIGINT; 0 once drained, which a second signal cuts short. Raises StartError."""
+    memory.keep_freed()
     with logs.to_stderr():
-        asyncio.run(_until_stopped(settings, front, environ))
+        asyncio.run(_until_stopped(settings, front, source))
     return 0
 
 
-async def _until_stopped(settings: Settings, front: Front | None, environ: Mapping[str, str]) -> None:
+async def _until_stopped(settings: Settings, front: Front | None, source: Source | None) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def stop_or_hurry() -> None:
@@ -76,7 +81,7 @@ async def _until_stopped(settings: Settings, front: Front | None, environ: Mappi
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop_or_hurry)
-    async with serving(settings, hurry, environ, front) as addresses:
+    async with serving(settings, hurry, os.environ, front, source) as addresses:
         print(f"headrace gateway ready on {addresses.grpc}", flush=True)  # noqa: T201 - what starters wait for
         if addresses.admin is not None:
             log.info("admin pages on http://%s", addresses.admin)
@@ -91,66 +96,98 @@ async def serving(
     hurry: asyncio.Event | None = None,
     environ: Mapping[str, str] = os.environ,
     front: Front | None = None,
+    source: Source | None = None,
 ) -> AsyncIterator[Addresses]:
     """A gateway that takes calls while inside, and drains on leaving, or until `hurry` is set. Raises StartError.
 
-    `environ` is looked through for what gRPC itself will read there. With a front the public address is its own.
+    `environ` is looked through for what gRPC itself will read there. With a front the public address is its own. With
+    a source the settings are those that it has had last.
     """
     async with contextlib.AsyncExitStack() as stack:
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
         issuers = await _issuers(settings, stack)
-        readiness = Readiness(lambda: any(issuer.keys.current.keys for issuer in issuers))
-        decided_by = _decided_by(settings)
-        keys = [issuer.keys for issuer in issuers]
-        generation = Generation(
-            lambda: (decided_by, *(each.current.thumbprints for each in keys)) if readiness.ready else None,
-            own if front else common,
-        )
-        lane = _lane(settings, front, generation)
-        upstream = _upstream(settings, environ)
-        stack.push_async_callback(upstream.close)
-        steps = Steps(
+        door: Door | None = None
+
+        def takes_calls() -> bool:
+            return (door is None or door.open) and any(issuer.keys.current.keys for issuer in issuers)
+
+        readiness = Readiness(takes_calls)
+        in_force = InForce(settings)
+
+        def rested_on() -> tuple[object, ...] | None:
+            keys = (issuer.keys.current.thumbprints for issuer in issuers)
+            return (in_force.decided_by, *keys) if readiness.ready else None
+
+        built = Built(
             verifier=Verifier(issuers, time.time),
-            authorizer=Authorizer(_grants(settings)),
-            catalog=settings.catalog,
-            upstream=upstream,
             local=Local(lambda: readiness.ready),
-            lane=lane,
+            generation=Generation(rested_on, own if front else common),
+            front=front,
+            upstream=functools.partial(_upstream, environ=environ),
             draw=random.random,
         )
-        admin = await _admin(settings, readiness, stack)
+        in_force.take(settings, built)
+        stack.push_async_callback(in_force.close)
+        admin = await _admin(in_force, readiness, stack)
         server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=_MAX_CALLS)
         refusals = Refusals(time.monotonic)
-        service = Service(steps, readiness, refusals, tracer, time.monotonic)
-        server.add_generic_rpc_handlers((service, Health(steps, readiness, refusals, time.monotonic)))
+
+        def now() -> Steps:
+            return in_force.steps
+
+        service = Service(now, readiness, refusals, tracer, time.monotonic)
+        server.add_generic_rpc_handlers((service, Health(now, readiness, refusals, time.monotonic)))
         reflection.enable(server, SERVICE, health.SERVICE_NAME)
-        if lane is not None:
-            server.add_generic_rpc_handlers((Asked(generation),))
+        asked = await _asked(settings.listen, front, built.generation, stack)
         if front is None:
             address = _listen(server, settings.listen)
         else:
             server.add_insecure_port(f"unix:{front.socket}")
         await server.start()
         door = await stack.enter_async_context(front.open()) if front else None
+        following = asyncio.create_task(_followed(source, in_force, built, door)) if source else None
         try:
-            yield Addresses(door.address if door else address, admin)
+            yield Addresses(door.address if door else address, admin, asked)
         finally:
+            if following is not None:
+                following.cancel()
             await _drain(server, door, readiness, settings.listen, hurry or asyncio.Event())
 
 
-def _decided_by(settings: Settings) -> str:
-    """What lessons rest on besides the keys: another one where other things are decided, or by other code."""
-    return version("headrace") + settings.model_dump_json(include={"issuers", "grants", "models"})
+async def _asked(
+    listen: Listen, front: Front | None, generation: Generation, stack: contextlib.AsyncExitStack
+) -> str | None:
+    """Where the Envoy in front asks; None where there is none."""
+    if front is None and listen.express != "external":
+        return None
+    address = f"unix:{front.asked}" if front else listen.asked
+    try:
+        port = await stack.enter_async_context(answering(generation, address))
+    except RuntimeError:
+        raise _taken(address) from None
+    return address if front else f"{address.rpartition(':')[0]}:{port}"
 
 
-def _lane(settings: Settings, front: Front | None, generation: Generation) -> Lane | None:
-    """What teaches the Envoy in front, if there is one; one that is not ours finds copies and tries again by itself."""
-    leeway = {issuer.issuer: issuer.leeway for issuer in settings.issuers}
-    if front is not None:
-        return Lane(generation, leeway, front.cluster_of, tries=settings.upstream.mode == "direct")
-    if settings.listen.express == "external":
-        return Lane(generation, leeway, lambda model, _version: model.host, tries=False)
-    return None
+async def _followed(source: Source, in_force: InForce, built: Built, door: Door | None) -> None:
+    """Have every good change of the source in force, in order: places are known before calls are sent there."""
+    start = in_force.settings
+
+    async def take(found: Settings) -> None:
+        before = in_force.settings
+        settings, waiting = changed(start, found)
+        if waiting:
+            log.warning("changed in the configuration, but takes a restart: %s", ", ".join(waiting))
+        if settings == before:
+            return
+        if door is not None:
+            await door.find(before, settings)
+        in_force.take(settings, built)
+        log.info("the configuration has changed, and is in force")
+        if door is not None:
+            await asyncio.sleep(_FORGOTTEN)
+            await door.find(settings)
+
+    await follow(source, take)
 
 
 async def _drain(
@@ -227,17 +264,10 @@ def _upstream(settings: Settings, environ: Mapping[str, str]) -> Upstream:
             return Proxyless(settings.catalog)
 
 
-def _grants(settings: Settings) -> tuple[Grant, ...]:
-    return tuple(
-        Grant(grant.to.issuer, grant.to.claims, grant.models, frozenset(grant.actions)) for grant in settings.grants
-    )
-
-
 def _options(settings: Settings) -> list[tuple[str, int]]:
-    largest = max(model.max_request for model in settings.models)
     return [
         # gRPC itself refuses what is over this, without a reason; up to it, we do, with one.
-        ("grpc.max_receive_message_length", largest + _MARGIN),
+        ("grpc.max_receive_message_length", settings.largest + _MARGIN),
         ("grpc.max_concurrent_streams", _MAX_STREAMS),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", _MAX_METADATA),
@@ -256,10 +286,12 @@ def _listen(server: grpc.aio.Server, listen: Listen) -> str:
         else:
             port = server.add_secure_port(listen.address, _credentials(listen.tls))
     except RuntimeError:
-        raise StartError(
-            f"cannot listen on {listen.address}: another process has the port, or it may not be used"
-        ) from None
+        raise _taken(listen.address) from None
     return f"{host}:{port}"
+
+
+def _taken(address: str) -> StartError:
+    return StartError(f"cannot listen on {address}: another process has the port, or it may not be used")
 
 
 def _credentials(tls: Tls) -> grpc.ServerCredentials:
@@ -268,11 +300,12 @@ def _credentials(tls: Tls) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
 
 
-async def _admin(settings: Settings, readiness: Readiness, stack: contextlib.AsyncExitStack) -> str | None:
+async def _admin(in_force: InForce, readiness: Readiness, stack: contextlib.AsyncExitStack) -> str | None:
+    settings = in_force.settings
     if settings.listen.admin is None:
         return None
     host, _, port = settings.listen.admin.rpartition(":")
-    runner = web.AppRunner(application(settings, readiness), access_log=None)
+    runner = web.AppRunner(application(lambda: in_force.settings, readiness), access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:

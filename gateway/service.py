@@ -7,10 +7,9 @@ so that a stranger cannot make us hold what it sends.
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -34,12 +33,13 @@ from gateway.verify import Verifier
 from mesh.catalog import Catalog
 from protos.boundary import refuse
 
-Way = Callable[[Exchange], Awaitable[bytes | None]]
-
 
 @dataclass(frozen=True)
 class Steps:
-    """What the steps of a call need; `draw` gives luck in [0, 1). `lane` is there where an Envoy is in front."""
+    """What the steps of a call need; `draw` gives luck in [0, 1). `lane` is there where an Envoy is in front.
+
+    `now` gives the steps that hold at the moment: a stream may outlive those with which it began.
+    """
 
     verifier: Verifier
     authorizer: Authorizer
@@ -48,6 +48,7 @@ class Steps:
     local: Local
     lane: Lane | None
     draw: Callable[[], float]
+    now: Callable[[], Steps]
 
     async def answer_locally(self, exchange: Exchange) -> bytes:
         """Server calls, which the gateway itself answers; without a token where the RPC needs none."""
@@ -61,7 +62,7 @@ class Steps:
         caller = await self._admit(exchange)
         call = read_call(exchange.rpc, await exchange.read())
         exchange.asks(call)
-        permit, route = self._decide(caller, call)
+        permit, route = self.decide(caller, call)
         answer = await forward(permit, route, exchange, self.upstream)
         lesson = self.lane.lesson(since, call, permit, route) if self.lane and exchange.header(LEARN_KEY) else ()
         return await exchange.reply(answer, lesson)
@@ -70,13 +71,14 @@ class Steps:
         """Message by message, each with its own decision; the token must be good for every one of them."""
         await self._admit(exchange)
 
-        async def decide(message: bytes) -> tuple[Permit, Route]:
+        async def decide_each(message: bytes) -> tuple[Permit, Route, Upstream]:
             caller = await self.verifier.verify(exchange.metadata)
             call = read_call(exchange.rpc, message)
             exchange.asks(call)
-            return self._decide(caller, call)
+            now = self.now()
+            return *now.decide(caller, call), now.upstream
 
-        await relay(exchange, decide, self.upstream)
+        await relay(exchange, decide_each)
 
     async def ask_all(self, exchange: Exchange) -> bytes:
         """One message to every service that it concerns, and their answers as one."""
@@ -94,48 +96,62 @@ class Steps:
         self.authorizer.admit(caller, exchange.rpc.action)
         return caller
 
-    def _decide(self, caller: Caller, call: Call) -> tuple[Permit, Route]:
+    def decide(self, caller: Caller, call: Call) -> tuple[Permit, Route]:
+        """May it, and where to. Raises HeadraceError."""
         permit = self.authorizer.authorize(caller, call)
         return permit, choose(call, permit, self.catalog, self.draw())
 
 
+Way = Callable[[Steps, Exchange], Awaitable[bytes | None]]
+_WAYS: Final[Mapping[str, Way]] = {
+    "local": Steps.answer_locally,
+    "forward": Steps.pass_on,
+    "stream": Steps.pass_on_stream,
+    "gather": Steps.ask_all,
+    "everywhere": Steps.ask_all,
+}
+
+
 class Service(grpc.GenericRpcHandler):
-    """Every RPC of the service, each handled in the way that `gateway.rpcs` names."""
+    """Every RPC of the service, each handled in the way that `gateway.rpcs` names, by the steps that hold `now`."""
 
     def __init__(
-        self, steps: Steps, readiness: Readiness, refusals: Refusals, tracer: Tracer, clock: Callable[[], float]
+        self,
+        now: Callable[[], Steps],
+        readiness: Readiness,
+        refusals: Refusals,
+        tracer: Tracer,
+        clock: Callable[[], float],
     ) -> None:
-        ways: dict[str, Way] = {
-            "local": steps.answer_locally,
-            "forward": steps.pass_on,
-            "stream": steps.pass_on_stream,
-            "gather": steps.ask_all,
-            "everywhere": steps.ask_all,
-        }
         self._readiness = readiness
         self._refusals = refusals
-        self._catalog = steps.catalog
+        self._now = now
         self._tracer = tracer
         self._clock = clock
-        self._handlers = {path: self._handler(rpc, ways[rpc.way]) for path, rpc in RPCS.items()}
+        self._handlers = {path: self._handler(rpc) for path, rpc in RPCS.items()}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The handler of the RPC; None (UNIMPLEMENTED) for a path that the contract does not have."""
         return self._handlers.get(handler_call_details.method)
 
-    def _handler(self, rpc: Rpc, way: Way) -> grpc.RpcMethodHandler[Any, Any]:
-        answer = functools.partial(self._answer, rpc, way)
+    def _handler(self, rpc: Rpc) -> grpc.RpcMethodHandler[Any, Any]:
+        way = _WAYS[rpc.way]
+
+        async def answer(_messages: object, context: Context) -> bytes | None:  # gRPC looks longer at a partial
+            return await self._answer(rpc, way, context)
+
         if rpc.way == "stream":
             return grpc.stream_stream_rpc_method_handler(answer)
         # Declared as a stream of requests so that the message is read when we ask for it, and not before.
         return grpc.stream_unary_rpc_method_handler(answer)
 
-    async def _answer(self, rpc: Rpc, way: Way, _requests: object, context: Context) -> bytes | None:
+    async def _answer(self, rpc: Rpc, way: Way, context: Context) -> bytes | None:
         """Answer one call; whatever goes wrong becomes a status here."""
         exchange = Exchange(rpc, context, self._tracer, self._clock)
+        steps = self._now()
         try:
             await self._readiness.admit()
-            answer = await way(exchange)
+            answer = await way(steps, exchange)
         except asyncio.CancelledError:
             remaining = exchange.remaining()
             expired = remaining is not None and remaining <= 0
@@ -145,7 +161,7 @@ class Service(grpc.GenericRpcHandler):
             if exchange.left:  # writing to who has gone fails
                 exchange.end(grpc.StatusCode.CANCELLED)
                 return None
-            model = exchange.model if exchange.model in self._catalog else ""  # a caller may name anything
+            model = exchange.model if exchange.model in steps.catalog else ""  # a caller may name anything
             error = self._refusals.told(exception, exchange.request_id, model)
             exchange.end(error.status, error)
             await refuse(context, error, exchange.request_id)

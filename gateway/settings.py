@@ -117,15 +117,17 @@ class Listen(Frozen):
 
     `notice`: how long health says NOT_SERVING before new calls are refused; `drain`: how long running calls may take.
     `express`: whether an Envoy is in front, that carries what it has seen decided; `auto` where there is one to run;
-    `external` where it is not ours to run: Istio's ingress gateway (`headrace mesh render --express`).
+    `external` where it is not ours to run: Istio's ingress gateway (`headrace mesh render --express`), which asks at
+    `asked` whether what it was taught still holds.
     """
 
     address: Address = "127.0.0.1:8080"
+    asked: Address = "127.0.0.1:8081"
     admin: Address | None = "127.0.0.1:9090"
     tls: Tls | None = None
     notice: Duration = 0.5
     drain: Duration = 25.0
-    express: Annotated[Literal["auto", "on", "off", "external"], BeforeValidator(_switch)] = "off"
+    express: Annotated[Literal["auto", "on", "off", "external"], BeforeValidator(_switch)] = "auto"
 
 
 class Issuer(Frozen):
@@ -200,6 +202,11 @@ class Settings(Frozen):
     def catalog(self) -> Catalog:
         """The models by name."""
         return {model.name: model for model in self.models}
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest request that any model takes."""
+        return max(model.max_request for model in self.models)
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:

@@ -27,7 +27,7 @@ from gateway.upstream import Upstream
 from gateway.wire import LENGTH, Malformed, bytes_field, fields, string_field
 from protos.errors import HeadraceError, Reason
 
-Decide = Callable[[bytes], Awaitable[tuple[Permit, Route]]]
+Decide = Callable[[bytes], Awaitable[tuple[Permit, Route, Upstream]]]
 Call = grpc.aio.StreamStreamCall[Any, Any]  # messages are bytes; gRPC's types cannot say so
 
 _Destination = tuple[str, str, bool, str]
@@ -39,10 +39,10 @@ _ID: Final = 3  # in ModelInferRequest and in ModelInferResponse
 _ERROR_MESSAGE, _INFER_RESPONSE = 1, 2  # ModelStreamInferResponse
 
 
-async def relay(exchange: Exchange, decide: Decide, upstream: Upstream) -> None:
+async def relay(exchange: Exchange, decide: Decide) -> None:
     """Carry a stream until both sides are done. Raises HeadraceError; cancelled, it cancels every upstream stream."""
     try:
-        await _Relay(exchange, decide, upstream).run()
+        await _Relay(exchange, decide).run()
     except BaseExceptionGroup as failed:
         # Where several lanes fail at once, the caller is told of one.
         first: BaseException = failed
@@ -52,10 +52,9 @@ async def relay(exchange: Exchange, decide: Decide, upstream: Upstream) -> None:
 
 
 class _Relay:
-    def __init__(self, exchange: Exchange, decide: Decide, upstream: Upstream) -> None:
+    def __init__(self, exchange: Exchange, decide: Decide) -> None:
         self._exchange = exchange
         self._decide = decide
-        self._upstream = upstream
         self._lanes: dict[_Destination, Call] = {}
         self._ended: dict[_Destination, None] = {}  # sequences, in the order in which they have ended
         self._writing = asyncio.Lock()  # gRPC takes one message of a stream at a time
@@ -71,8 +70,8 @@ class _Relay:
 
     async def _pass_on(self, message: bytes, lanes: asyncio.TaskGroup) -> None:
         try:
-            permit, route = await self._decide(message)
-            call = await self._lane(permit, route, lanes)
+            permit, route, upstream = await self._decide(message)
+            call = await self._lane(permit, route, upstream, lanes)
         except HeadraceError as error:
             self._refused += 1
             if self._real_status or error.status is grpc.StatusCode.UNAUTHENTICATED or self._refused > _PATIENCE:
@@ -86,7 +85,7 @@ class _Relay:
         if route.sequence_end:
             self._ended[_destination(route)] = None
 
-    async def _lane(self, permit: Permit, route: Route, lanes: asyncio.TaskGroup) -> Call:
+    async def _lane(self, permit: Permit, route: Route, upstream: Upstream, lanes: asyncio.TaskGroup) -> Call:
         """The upstream stream of the route's destination. Raises HeadraceError OVERLOADED: there are too many."""
         destination = _destination(route)
         self._ended.pop(destination, None)  # the sequence has begun anew
@@ -95,7 +94,7 @@ class _Relay:
             if destination not in self._lanes and len(self._lanes) >= _LANES:
                 await self._make_room()
             opened: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-            lanes.create_task(self._pump(permit, route, opened))
+            lanes.create_task(self._pump(permit, route, upstream, opened))
             call = self._lanes[destination] = await opened
         return call
 
@@ -111,12 +110,12 @@ class _Relay:
         del self._ended[destination]
         await self._lanes.pop(destination).done_writing()  # what it still answers is passed on
 
-    async def _pump(self, permit: Permit, route: Route, opened: asyncio.Future[Call]) -> None:
+    async def _pump(self, permit: Permit, route: Route, upstream: Upstream, opened: asyncio.Future[Call]) -> None:
         """Open an upstream stream and hand its answers to the caller, as fast as the caller takes them."""
         exchange = self._exchange
         metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
         with exchange.hop(route) as trace_context:
-            call: Call = self._upstream.channel_of(route).stream_stream(exchange.rpc.path)(
+            call: Call = upstream.channel_of(route).stream_stream(exchange.rpc.path)(
                 metadata=(*metadata, *trace_context), timeout=exchange.given()
             )
             opened.set_result(call)

@@ -1,49 +1,41 @@
 """`python -m loadtest.bench`: what things cost. Law: it measures and judges nothing but failed calls.
 
 `gateway` is measured against the least that grpc.aio can do as a proxy (`loadtest.bare`), in the same rounds on one
-processor; `mesh` (`loadtest.mesh`) by itself.
+processor; `mesh` (`loadtest.mesh`) by itself. `express`, `peers` and `scale` are the modules of these names.
 Exit codes: 0 measured, 1 calls failed or something did not start, 2 usage.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from enum import StrEnum
-from math import isfinite
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import Progress
 
+from loadtest import express as express_lane
+from loadtest import pair, plot
+from loadtest import peers as others
+from loadtest import scale as growth
 from loadtest.children import Broken
-from loadtest.figures import BUSY, Ratio, Summary, cpu_ratio, rate_ratio, summary
+from loadtest.contest import Effort
+from loadtest.findings import Findings, Track
 from loadtest.mesh import Round, measure_mesh, mesh_table
-from loadtest.payload import SHAPES, request
-from loadtest.rounds import BASELINE, SUBJECT, Plan, Results, measure, samples, stage
-
-_HEADINGS = ("kB", "proxy", "calls/s", "CPU µs", "p50 µs", "busy", "ratio", "range", "by CPU", "target")
-TARGETS = {"small": 0.65, "large": 0.85}  # of the baseline's rate, for the gateway
-
-
-class Output(StrEnum):
-    """For people, or for scripts."""
-
-    TABLE = "table"
-    JSON = "json"
-
+from loadtest.output import Output, bar
+from loadtest.rounds import Plan
 
 Rounds = Annotated[int, typer.Option(min=1, help="How often each proxy is measured with each size.")]
 Seconds = Annotated[float, typer.Option(min=0.05, help="Wall clock of each measurement under load.")]
 Concurrency = Annotated[int, typer.Option(min=1, max=100, help="Calls open at once.")]
 Form = Annotated[Output, typer.Option("--output", "-o")]
+Folder = Annotated[Path | None, typer.Option(file_okay=False, help="Write NAME.json and NAME.svg there, too.")]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -53,7 +45,7 @@ def gateway(
     rounds: Rounds = 7, seconds: Seconds = 2.0, concurrency: Concurrency = 16, output: Form = Output.TABLE
 ) -> None:
     """Measure the Python gateway against a bare grpc.aio pass-through."""
-    run("gateway", Plan(rounds, seconds, concurrency), output)
+    pair.run("gateway", Plan(rounds, seconds, concurrency), output)
 
 
 @app.command()
@@ -61,7 +53,15 @@ def null(
     rounds: Rounds = 7, seconds: Seconds = 2.0, concurrency: Concurrency = 16, output: Form = Output.TABLE
 ) -> None:
     """Measure the bare pass-through against a second one: how far from 1 is noise."""
-    run("null", Plan(rounds, seconds, concurrency), output)
+    pair.run("null", Plan(rounds, seconds, concurrency), output)
+
+
+@app.command()
+def threads(
+    rounds: Rounds = 7, seconds: Seconds = 2.0, concurrency: Concurrency = 16, output: Form = Output.TABLE
+) -> None:
+    """Measure a pass-through on grpcio's threads (`loadtest.threads`) against the bare one."""
+    pair.run("threads", Plan(rounds, seconds, concurrency), output)
 
 
 @app.command()
@@ -73,7 +73,7 @@ def mesh(
     """Measure a mesh on this machine: what a sidecar holds, the time to the first answer, and to a change's effect."""
     notes = Console(stderr=True)
     try:
-        with _progress(notes) as progress:
+        with bar(notes) as progress:
             task = progress.add_task("mesh up with four workers", total=rounds)
             found: list[Round] = []
             for _ in range(rounds):
@@ -92,99 +92,70 @@ def mesh(
         raise typer.Exit(1)
 
 
-def run(subject: str, plan: Plan, output: Output, *, backend_status: int = 0) -> None:
-    """Measure and print. Raises typer.Exit with 1 where calls failed or something did not start."""
+@app.command()
+def express(rounds: Rounds = 5, seconds: Seconds = 2.0, output: Form = Output.TABLE, write: Folder = None) -> None:
+    """Measure the express lane against a bare Envoy hop."""
+    conclude("express", partial(express_lane.measured, Effort(rounds, seconds)), output, write)
+
+
+@app.command()
+def peers(
+    rounds: Rounds = 5,
+    seconds: Seconds = 2.0,
+    ray_python: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The Python of an environment that has ray[serve].")
+    ] = None,
+    output: Form = Output.TABLE,
+    write: Folder = None,
+) -> None:
+    """Measure both lanes against what others would put there."""
+    measured = partial(others.measured, Effort(rounds, seconds), ray_python=ray_python)
+    conclude("peers", measured, output, write)
+
+
+@app.command()
+def scale(
+    rounds: Rounds = 5,
+    seconds: Seconds = 1.0,
+    most: Annotated[int, typer.Option(min=100, help="Models and connections, at most.")] = 10_000,
+    largest: Annotated[int, typer.Option(min=100, help="Bytes of a message, at most.")] = 64_000_000,
+    output: Form = Output.TABLE,
+    write: Folder = None,
+) -> None:
+    """Measure both lanes with more models and callers, more connections, larger messages."""
+    measured = partial(growth.measured, Effort(rounds, seconds), most=most, largest=largest)
+    conclude("scale", measured, output, write)
+
+
+def conclude(name: str, measured: Callable[[Track], Findings], output: Output, write: Path | None) -> None:
+    """Measure, print and write. Raises typer.Exit with 1 where calls failed or something did not start."""
     notes = Console(stderr=True)
     try:
-        with stage(subject, backend_status=backend_status) as standing, _progress(notes) as progress:
-            task = progress.add_task(f"{subject} against bare", total=samples(plan))
-            results = asyncio.run(measure(standing, plan, lambda: progress.advance(task)))
-            spans = standing.collector.spans
+        if write is not None:
+            plot.needed()
+        with bar(notes) as progress:
+            findings = measured(_track(progress))
     except Broken as broken:
         notes.print(f"nothing measured: {broken}")
         raise typer.Exit(1) from None
-    outcome = {shape: _outcome(results, shape) for shape in SHAPES}
     if output is Output.JSON:
-        print(json.dumps(_plain(subject, plan, outcome, spans), allow_nan=False))  # noqa: T201 - the result
+        print(findings.for_scripts())  # noqa: T201 - the result
     else:
-        Console().print(_table(subject, outcome))
-        notes.print(f"The collector got {spans} spans.")
-    for warning in _warnings(subject, outcome):
-        notes.print(warning)
-    if any(it.failed for case in outcome.values() for it in (case.subject, case.baseline)):
+        for table in findings.for_people():
+            Console().print(table)
+    for remark in findings.remarks():
+        notes.print(remark)
+    if write is not None:
+        findings.write(write, name)
+    if findings.failed:
         raise typer.Exit(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Both proxies with one size of request: what they did, and the subject over the baseline."""
+def _track(progress: Progress) -> Track:
+    def begun(what: str, total: int) -> Callable[[], None]:
+        return partial(progress.advance, progress.add_task(what, total=total))
 
-    subject: Summary
-    baseline: Summary
-    ratio: Ratio | None
-    cpu_ratio: Ratio | None
-
-
-def _outcome(results: Results, shape: str) -> Outcome:
-    subject, baseline = results[SUBJECT, shape], results[BASELINE, shape]
-    return Outcome(summary(subject), summary(baseline), rate_ratio(subject, baseline), cpu_ratio(subject, baseline))
-
-
-def _plain(subject: str, plan: Plan, outcome: Mapping[str, Outcome], spans: int) -> dict[str, object]:
-    """For scripts: seconds, calls a second, shares; null where nothing was answered."""
-    sizes = {
-        shape: {
-            "bytes": len(request(SHAPES[shape])),
-            "subject": _finite(case.subject),
-            "baseline": _finite(case.baseline),
-            "ratio": asdict(case.ratio) if case.ratio else None,
-            "cpu_ratio": asdict(case.cpu_ratio) if case.cpu_ratio else None,
-            "target": TARGETS[shape],
-        }
-        for shape, case in outcome.items()
-    }
-    return {"subject": subject, "baseline": "bare", "plan": asdict(plan), "spans": spans, "sizes": sizes}
-
-
-def _finite(of: Summary) -> dict[str, float | None]:
-    return {name: value if isfinite(value) else None for name, value in asdict(of).items()}
-
-
-def _table(subject: str, outcome: Mapping[str, Outcome]) -> Table:
-    """For people."""
-    title = f"{subject} against a bare grpc.aio pass-through"
-    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="left" if heading == "proxy" else "right", no_wrap=True)
-    for shape, case in outcome.items():
-        rates, cpu = case.ratio, case.cpu_ratio
-        against = (f"{rates.median:.3f}", f"{rates.low:.2f}-{rates.high:.2f}") if rates else ("-", "-")
-        by_cpu = f"{cpu.median:.3f}" if cpu else "-"
-        target = f"{TARGETS[shape]}" if subject == "gateway" else "-"
-        table.add_row(
-            f"{len(request(SHAPES[shape])) / 1000:.1f}", subject, *_cells(case.subject), *against, by_cpu, target
-        )
-        table.add_row("", "bare", *_cells(case.baseline), end_section=True)
-    return table
-
-
-def _cells(of: Summary) -> tuple[str, ...]:
-    """Calls a second, processor time of one, latency of one at a time, share of the processor."""
-    return f"{of.rate:.0f}", f"{1e6 * of.cpu_per_call:.0f}", f"{1e6 * of.p50:.0f}", f"{of.busy:.2f}"
-
-
-def _warnings(subject: str, outcome: Mapping[str, Outcome]) -> Iterator[str]:
-    for shape, case in outcome.items():
-        for name, of in ((subject, case.subject), ("bare", case.baseline)):
-            if of.failed:
-                yield f"{name}, {shape}: {of.failed} calls failed."
-            elif of.busy < BUSY:
-                yield f"{name}, {shape}: its processor was busy for {of.busy:.2f} only; the rate may be another's."
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return begun
 
 
 if __name__ == "__main__":

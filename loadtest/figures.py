@@ -17,8 +17,8 @@ BUSY = 0.9  # share of its processor that a subject must use for its rate to be 
 class Sample:
     """One subject under load in one round.
 
-    `calls` were answered and `failed` were not, within `seconds` of wall clock, for `cpu` seconds of processor time;
-    `p50` (seconds) is the median latency of one call at a time.
+    `calls` were answered and `failed` were not, within `seconds` of wall clock, for `cpu` seconds of processor time, of
+    which `front` were spent where callers come in; `p50` (seconds) is the median latency.
     """
 
     calls: int
@@ -26,6 +26,7 @@ class Sample:
     seconds: float
     cpu: float
     p50: float
+    front: float
 
     @property
     def rate(self) -> float:
@@ -38,6 +39,11 @@ class Sample:
         return self.cpu / self.calls if self.calls else float("inf")
 
     @property
+    def front_per_call(self) -> float:
+        """The same, where callers come in."""
+        return self.front / self.calls if self.calls else float("inf")
+
+    @property
     def busy(self) -> float:
         """Share of one processor."""
         return self.cpu / self.seconds
@@ -45,12 +51,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A subject over all rounds: sums of counts, medians of the rest."""
+    """A subject over all rounds: sums of counts, medians of the rest; `spread` is the rates' range by their median."""
 
     calls: int
     failed: int
     rate: float
+    spread: float
     cpu_per_call: float
+    front_per_call: float
     p50: float
     busy: float
 
@@ -66,11 +74,15 @@ class Ratio:
 
 def summary(samples: Sequence[Sample]) -> Summary:
     """One subject's rounds together. ValueError for none."""
+    rates = [sample.rate for sample in samples]
+    rate = _median(rates)
     return Summary(
         calls=sum(sample.calls for sample in samples),
         failed=sum(sample.failed for sample in samples),
-        rate=_median([sample.rate for sample in samples]),
+        rate=rate,
+        spread=(max(rates) - min(rates)) / rate if rate else float("inf"),
         cpu_per_call=_median([sample.cpu_per_call for sample in samples]),
+        front_per_call=_median([sample.front_per_call for sample in samples]),
         p50=_median([sample.p50 for sample in samples]),
         busy=_median([sample.busy for sample in samples]),
     )
@@ -81,9 +93,30 @@ def rate_ratio(subject: Sequence[Sample], baseline: Sequence[Sample]) -> Ratio |
     return _ratio([sample.rate for sample in subject], [sample.rate for sample in baseline])
 
 
+def own_rate_ratio(subject: Sequence[Sample], baseline: Sequence[Sample]) -> Ratio | None:
+    """The same, of those rounds in which both used up their processor; None where these are not most.
+
+    In others, a rate is the caller's, the worker's or a neighbour's.
+    """
+    pairs = [pair for pair in zip(subject, baseline, strict=True) if all(one.busy >= BUSY for one in pair)]
+    if 2 * len(pairs) <= len(subject):
+        return None
+    return rate_ratio([mine for mine, _ in pairs], [its for _, its in pairs])
+
+
 def cpu_ratio(subject: Sequence[Sample], baseline: Sequence[Sample]) -> Ratio | None:
     """Calls for the same processor time. Equal to the ratio of rates, but for what other processes take meanwhile."""
-    return _ratio([1 / sample.cpu_per_call for sample in subject], [1 / sample.cpu_per_call for sample in baseline])
+    return _price([sample.cpu_per_call for sample in subject], [sample.cpu_per_call for sample in baseline])
+
+
+def front_ratio(subject: Sequence[Sample], baseline: Sequence[Sample]) -> Ratio | None:
+    """Calls for the same processor time where callers come in."""
+    return _price([sample.front_per_call for sample in subject], [sample.front_per_call for sample in baseline])
+
+
+def _price(subject: Sequence[float], baseline: Sequence[float]) -> Ratio | None:
+    """What costs less is more; None where a clock has not ticked."""
+    return _ratio([1 / mine if mine else 0.0 for mine in subject], [1 / its if its else 0.0 for its in baseline])
 
 
 def _ratio(subject: Sequence[float], baseline: Sequence[float]) -> Ratio | None:

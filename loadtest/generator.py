@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import repeat
 from time import perf_counter
 
 from loadtest import http2
@@ -13,6 +14,8 @@ from loadtest.payload import PATH, answer, prefixed
 
 _EXPECTED = prefixed(answer())
 _PATIENCE = 30.0  # seconds
+
+Call = tuple[bytes, bytes]  # a header block, and the framed message
 
 
 @dataclass(slots=True)
@@ -24,18 +27,14 @@ class Tally:
 
 
 class Generator(http2.Connection):
-    """A caller that keeps `concurrency` calls of one `message` open, until stopped."""
+    """A caller that keeps `concurrency` of the `calls` open, until there are no more or it is stopped."""
 
-    def __init__(self, authority: str, metadata: Sequence[tuple[str, str]], message: bytes, concurrency: int) -> None:
+    def __init__(self, calls: Iterator[Call], concurrency: int) -> None:
         super().__init__(client=True)
-        headers = (*_headers(authority), *metadata)
-        self._block = http2.literal(headers, keep=True)
-        self._block_after = http2.kept(len(headers))
-        self._message = prefixed(message)
+        self._calls = calls
         self._concurrency = concurrency
         self._next = 1
         self._open: dict[int, tuple[float, bytearray]] = {}
-        self._running = True
         self._idle = asyncio.Event()
         self.tally = Tally()
 
@@ -59,10 +58,7 @@ class Generator(http2.Connection):
             self.tally.latencies.append(perf_counter() - started)
         else:
             self.tally.failed += 1
-        if self._running:
-            self._call()
-        elif not self._open:
-            self._idle.set()
+        self._call()
 
     def connection_lost(self, _: Exception | None) -> None:
         """What was open has failed."""
@@ -75,22 +71,43 @@ class Generator(http2.Connection):
         before, self.tally = self.tally, Tally()
         return before
 
+    async def idle(self) -> None:
+        """Wait until there are no more calls."""
+        await self._idle.wait()
+
     async def finish(self) -> None:
         """Open no more calls, wait for those that are open, and close. What is then still open has failed."""
-        self._running = False
+        self._calls = iter(())
         if self._open:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), _PATIENCE)
+                await asyncio.wait_for(self.idle(), _PATIENCE)
         self.tally.failed += len(self._open)
         self._open.clear()
         self.close()
 
     def _call(self) -> None:
+        call = next(self._calls, None)
+        if call is None:
+            if not self._open:
+                self._idle.set()
+            return
+        block, message = call
         stream, self._next = self._next, self._next + 2
         self._open[stream] = (perf_counter(), bytearray())
-        headers = http2.frame(http2.HEADERS, http2.END_HEADERS, stream, self._block)
-        self._block = self._block_after
-        self.send(stream, headers, self._message)
+        self.send(stream, http2.frame(http2.HEADERS, http2.END_HEADERS, stream, block), message)
+
+
+def repeated(authority: str, metadata: Sequence[tuple[str, str]], message: bytes) -> Iterator[Call]:
+    """The same call without end, for one connection: its peer is told to remember the headers."""
+    headers = (*_headers(authority), *metadata)
+    framed = prefixed(message)
+    yield http2.literal(headers, keep=True), framed
+    yield from repeat((http2.kept(len(headers)), framed))
+
+
+def spelled(authority: str, metadata: Sequence[tuple[str, str]], message: bytes) -> Call:
+    """A call, for any connection."""
+    return http2.literal((*_headers(authority), *metadata)), prefixed(message)
 
 
 def _headers(authority: str) -> tuple[tuple[str, str], ...]:

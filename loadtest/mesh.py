@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import sys
 import threading
 import time
@@ -25,9 +24,10 @@ import grpc
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from loadtest.children import Broken, child
+from loadtest.children import Broken, child, free_address
 from loadtest.mesh_resources import HOST, Resource, resources, shares
 from loadtest.payload import PATH, SHAPES, request
+from loadtest.processes import memory, named, tree
 
 _READY: Final = re.compile(r"^headrace mesh ready on (\S+)$")
 _STATUSES: Final = {1: 0, 2: 3}  # version -> grpc-status of its workers
@@ -71,7 +71,7 @@ def measure_mesh(changes: int) -> Round:
         }
         _replace(folder / "mesh.yaml", resources({name: one.address for name, one in workers.items()}))
         _replace(folder / "shares.yaml", [shares(1)])
-        proxy = _free_address()
+        proxy = free_address()
         command = ("-m", "headrace", "mesh", "up", str(folder), "--proxy", proxy)
         began = time.perf_counter()
         first = stack.enter_context(_first_answer(proxy))
@@ -195,21 +195,8 @@ def _caller(proxy: str) -> Callable[[float], int]:
 
 def _memory(mesh: int) -> tuple[Sequence[int], Sequence[int]]:
     """Bytes of each Envoy of a mesh, resident and proportional."""
-    children = Path(f"/proc/{mesh}/task/{mesh}/children").read_text().split()
-    envoys = [pid for pid in children if "envoy" in Path(f"/proc/{pid}/comm").read_text()]
-    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in envoys]
-    return [_kilobytes("Rss", text) for text in rollups], [_kilobytes("Pss", text) for text in rollups]
-
-
-def _kilobytes(name: str, rollup: str) -> int:
-    match = re.search(rf"^{name}: +(\d+) kB$", rollup, re.MULTILINE)
-    return int(match[1]) * 1024 if match else 0
-
-
-def _free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    resident, proportional = zip(*map(memory, named("envoy", tree(mesh))), strict=True)
+    return resident, proportional
 
 
 def _replace(path: Path, documents: Sequence[Resource]) -> None:

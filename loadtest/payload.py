@@ -15,9 +15,14 @@ PATH: Final = f"/{SERVICE}/ModelInfer"
 SHAPES: Final = {"small": (1, 64), "large": (1, 3, 224, 224)}  # FP32: 0.3 kB and 602 kB
 
 
-def request(shape: Sequence[int]) -> bytes:
+def model(index: int) -> str:
+    """The name of one model of many; the first is MODEL."""
+    return f"{MODEL}-{index}" if index else MODEL
+
+
+def request(shape: Sequence[int], model_name: str = MODEL) -> bytes:
     """A ModelInferRequest with one FP32 input of this shape, raw."""
-    message = ModelInferRequest(model_name=MODEL, id="1")
+    message = ModelInferRequest(model_name=model_name, id="1")
     message.inputs.add(name="image", datatype="FP32", shape=shape)
     message.raw_input_contents.append(bytes(4 * prod(shape)))
     return message.SerializeToString()

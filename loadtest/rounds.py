@@ -16,13 +16,12 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import IO
 
 from loadtest import setting
-from loadtest.children import Broken, Child, bound_to, child
+from loadtest.children import Broken, Child, bound_to, child, share_out
 from loadtest.collector import Collector, collecting
 from loadtest.figures import Sample
-from loadtest.generator import Generator
+from loadtest.generator import Generator, repeated
 from loadtest.payload import SHAPES, request
 
 SUBJECT, BASELINE = "subject", "baseline"
@@ -52,28 +51,23 @@ class Stage:
 
 @contextmanager
 def stage(subject: str, *, backend_status: int = 0) -> Iterator[Stage]:
-    """Start it all and end it all. `subject` is `gateway`, or `null` for a second baseline. Raises Broken.
+    """Start it all and end it all. `subject` is `gateway`, `threads`, or `null` for a second baseline. Raises Broken.
 
     A `backend_status` other than 0 makes the worker refuse every call with it.
     """
     if sys.platform != "linux":
         raise Broken("only Linux binds a process to a processor")
-    proxy_cpus, other_cpus = _share_out(os.sched_getaffinity(0))
+    proxy_cpus, other_cpus = share_out(os.sched_getaffinity(0))
     with ExitStack() as stack, bound_to(other_cpus):
         folder = Path(stack.enter_context(TemporaryDirectory()))
         log = stack.enter_context((folder / "log").open("w+"))
-        try:
-            collector, collector_at = stack.enter_context(collecting())
-            backend = stack.enter_context(
-                child(other_cpus, "-m", "loadtest.backend", str(backend_status), log=log)
-            ).address
-            config, token = setting.write(folder, backend, collector_at)
-            proxies = {
-                role: stack.enter_context(child(proxy_cpus, *_command(name, config, backend), log=log))
-                for role, name in ((SUBJECT, subject), (BASELINE, "bare"))
-            }
-        except Broken as broken:
-            raise Broken(f"{broken}: {_last_words(log)}") from None
+        collector, collector_at = stack.enter_context(collecting())
+        backend = stack.enter_context(child(other_cpus, "-m", "loadtest.backend", str(backend_status), log=log)).address
+        config, token = setting.write(folder, backend, collector_at)
+        proxies = {
+            role: stack.enter_context(child(proxy_cpus, *_command(name, config, backend), log=log))
+            for role, name in ((SUBJECT, subject), (BASELINE, "bare"))
+        }
         yield Stage(proxies, (("authorization", f"Bearer {token}"),), collector)
 
 
@@ -111,7 +105,7 @@ async def _sample(proxy: Child, metadata: Sequence[tuple[str, str]], message: by
         await asyncio.sleep(plan.seconds * _ALONE)
     failed += tally.failed + caller.tally.failed + alone.tally.failed
     p50 = median(alone.tally.latencies) if alone.tally.latencies else float("inf")
-    return Sample(len(tally.latencies), failed, seconds, cpu, p50)
+    return Sample(len(tally.latencies), failed, seconds, cpu, p50, cpu)
 
 
 @asynccontextmanager
@@ -122,7 +116,7 @@ async def _calling(
     loop = asyncio.get_running_loop()
     try:
         _, caller = await loop.create_connection(
-            lambda: Generator(proxy.address, metadata, message, concurrency), host, int(port)
+            lambda: Generator(repeated(proxy.address, metadata, message), concurrency), host, int(port)
         )
     except OSError as error:
         raise Broken(f"the proxy at {proxy.address} has ended: {error}") from None
@@ -135,18 +129,4 @@ async def _calling(
 def _command(name: str, config: Path, backend: str) -> tuple[str, ...]:
     if name == "gateway":
         return ("-m", "headrace", "gateway", "--config", str(config))
-    return ("-m", "loadtest.bare", backend)
-
-
-def _share_out(cpus: set[int]) -> tuple[set[int], set[int]]:
-    """One processor for the proxies, the rest for caller and worker."""
-    if len(cpus) < 2:
-        raise Broken("two processors are needed: one for the proxy, one for caller and worker")
-    last = max(cpus)
-    return {last}, cpus - {last}
-
-
-def _last_words(log: IO[str]) -> str:
-    log.seek(0)
-    lines = log.read().strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return ("-m", "loadtest.threads" if name == "threads" else "loadtest.bare", backend)

@@ -7,20 +7,32 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jwt
-import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from loadtest.payload import MODEL
+from loadtest.payload import MODEL, model
 
 _ISSUER = "https://bench.example/"
 _AUDIENCE = "headrace"
-_SCOPE = "infer:bench"
 _KEY_ID = "bench"
 _VALID_FOR = 24 * 3600  # seconds
+
+LANES = {"express": True, "gateway": False}
+"""Ours by name, and whether an Envoy is in front."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A gateway of a mesh: whether an Envoy is in front, where spans go, and how many models, each with its caller."""
+
+    express: bool
+    collector: str | None = None
+    models: int = 1
 
 
 def write(folder: Path, backend: str, collector: str) -> tuple[Path, str]:
@@ -28,18 +40,37 @@ def write(folder: Path, backend: str, collector: str) -> tuple[Path, str]:
 
     `backend` and `collector` are `HOST:PORT`.
     """
+    upstream = {"mode": "direct", "endpoints": {MODEL: {"1": [backend]}}}
+    config, (token,) = _write(folder, upstream, Lane(express=False, collector=collector))
+    return config, token
+
+
+def write_lane(folder: Path, sidecar: str, lane: Lane) -> tuple[Path, Sequence[str]]:
+    """The same, for a gateway beside a sidecar; the token at an index is for the model of that index."""
+    return _write(folder, {"mode": "mesh", "proxy": sidecar}, lane)
+
+
+def _write(folder: Path, upstream: Mapping[str, object], lane: Lane) -> tuple[Path, Sequence[str]]:
     key = ec.generate_private_key(ec.SECP256R1())
     public = {**json.loads(ECAlgorithm.to_jwk(key.public_key())), "kid": _KEY_ID, "alg": "ES256", "use": "sig"}
     jwks = folder / "jwks.json"
     jwks.write_text(json.dumps({"keys": [public]}))
     config = folder / "headrace.yaml"
-    config.write_text(yaml.safe_dump(_config(jwks, backend, collector)))
+    config.write_text(json.dumps(_config(jwks, upstream, lane)))  # which is YAML
+    return config, [_token(key, model(index)) for index in range(lane.models)]
+
+
+def _token(key: ec.EllipticCurvePrivateKey, name: str) -> str:
     now = int(time.time())
-    claims = {"iss": _ISSUER, "aud": _AUDIENCE, "sub": "bench", "scope": _SCOPE, "iat": now, "exp": now + _VALID_FOR}
-    return config, jwt.encode(claims, key, algorithm="ES256", headers={"kid": _KEY_ID})
+    claims = {"iss": _ISSUER, "aud": _AUDIENCE, "sub": name, "scope": _scope(name), "iat": now, "exp": now + _VALID_FOR}
+    return jwt.encode(claims, key, algorithm="ES256", headers={"kid": _KEY_ID})
 
 
-def _config(jwks: Path, backend: str, collector: str) -> dict[str, object]:
+def _scope(name: str) -> str:
+    return f"infer:{name}"
+
+
+def _config(jwks: Path, upstream: Mapping[str, object], lane: Lane) -> dict[str, object]:
     issuer = {
         "issuer": _ISSUER,
         "audiences": [_AUDIENCE],
@@ -47,22 +78,23 @@ def _config(jwks: Path, backend: str, collector: str) -> dict[str, object]:
         "algorithms": ["ES256"],
         "leeway": "5s",
     }
-    grant = {
-        "to": {"issuer": _ISSUER, "claims": {"scope": _SCOPE}},
-        "models": [MODEL],
-        "actions": ["infer", "inspect"],
-    }
-    model = {
-        "name": MODEL,
-        "host": "bench.models.svc.cluster.local:8001",
-        "versions": {"1": {"version": "v1"}},
-        "timeout": "30s",
-    }
+    names = [model(index) for index in range(lane.models)]
+    told = {"otlp": f"http://{lane.collector}", "sample": 0.1, "service": "headrace-gateway"}
     return {
-        "listen": {"address": "127.0.0.1:0", "admin": "127.0.0.1:0"},
+        "listen": {"address": "127.0.0.1:0", "admin": "127.0.0.1:0", "express": "on" if lane.express else "off"},
         "issuers": [issuer],
-        "grants": [grant],
-        "models": [model],
-        "upstream": {"mode": "direct", "endpoints": {MODEL: {"1": [backend]}}},
-        "telemetry": {"otlp": f"http://{collector}", "sample": 0.1, "service": "headrace-gateway"},
+        "grants": [_grant(name) for name in names],
+        "models": [_model(name) for name in names],
+        "upstream": upstream,
+        "telemetry": told if lane.collector else {},
     }
+
+
+def _grant(name: str) -> dict[str, object]:
+    to = {"issuer": _ISSUER, "claims": {"scope": _scope(name)}}
+    return {"to": to, "models": [name], "actions": ["infer", "inspect"]}
+
+
+def _model(name: str) -> dict[str, object]:
+    host = f"{name}.models.svc.cluster.local:8001"
+    return {"name": name, "host": host, "versions": {"1": {"version": "v1"}}, "timeout": "30s"}

@@ -193,13 +193,14 @@ class Model(Frozen):
 
 
 class GatewayWorkload(Frozen):
-    """Who the gateway is to the mesh; `service` and `port` are what it is called by."""
+    """Who the gateway is to the mesh; `service`, `port` and `asked` (by the express lane) are what it is called by."""
 
     namespace: str = "infer"
     service_account: str = "gateway"
     labels: dict[str, str] = Field(default={"app": "gateway"}, min_length=1)
     service: str = "gateway"
     port: int = Field(default=8080, ge=1, le=65535)
+    asked: int = Field(default=8081, ge=1, le=65535)
 
     @property
     def host(self) -> str:

@@ -7,17 +7,29 @@ a slow or dead collector costs no call, and holds up the end of the process for 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from threading import Timer
+from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import NoOpTracer, Span, Tracer
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    NoOpTracer,
+    Span,
+    SpanContext,
+    TraceFlags,
+    Tracer,
+    get_current_span,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import Attributes
 
 RPC_SYSTEM = "rpc.system.name"
 RPC_METHOD = "rpc.method"
@@ -40,6 +52,7 @@ CONTEXT_KEYS = frozenset({"traceparent", "tracestate", "baggage"})
 _LONGEST = 1024  # characters of an attribute
 _LAST_WORDS = 2.0  # seconds in which what is left is sent when the process ends
 
+_RANDOM = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
 _propagator = TraceContextTextMapPropagator()
 
 
@@ -48,17 +61,64 @@ def provider(service: str, otlp: str | None, sample: float = 1.0) -> TracerProvi
 
     `sample` is the share of traces that begin here and are kept; a caller's sampled flag is followed.
     """
-    resource = Resource.create({"service.name": service})
-    made = TracerProvider(
-        sampler=ParentBased(TraceIdRatioBased(sample)),
-        resource=resource,
-        shutdown_on_exit=False,
-        span_limits=SpanLimits(max_attribute_length=_LONGEST),
-    )
+    made = _Provider(service, sample)
     if otlp is not None:
         exporter = OTLPSpanExporter(endpoint=otlp, insecure=otlp.startswith("http://"), timeout=5)
         made.add_span_processor(_Batches(exporter, schedule_delay_millis=500))
     return made
+
+
+class _Provider(TracerProvider):
+    """The SDK's, with tracers that decide first."""
+
+    def __init__(self, service: str, sample: float) -> None:
+        super().__init__(
+            sampler=ALWAYS_ON,
+            resource=Resource.create({"service.name": service}),
+            shutdown_on_exit=False,
+            span_limits=SpanLimits(max_attribute_length=_LONGEST),
+        )
+        self._sample = sample
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes = None,
+    ) -> Tracer:
+        """The tracer of a module."""
+        kept = super().get_tracer(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
+        return _Tracer(kept, self._sample)
+
+
+class _Tracer(Tracer):
+    """Decides before there is a span, as `ParentBased` does after much work: what is not kept costs a context.
+
+    Kept is what comes under a parent that is, and a share of what has no parent.
+    """
+
+    def __init__(self, kept: Tracer, share: float) -> None:
+        self._kept = kept
+        self._share = share
+
+    def start_span(self, name: str, context: Context | None = None, *more: Any, **named: Any) -> Span:  # noqa: ANN401 - handed on
+        """A span, which records nothing where it is not kept."""
+        parent = get_current_span(context).get_span_context()
+        if parent.trace_flags.sampled if parent.is_valid else random.random() < self._share:  # noqa: S311 - no secret
+            return self._kept.start_span(name, context, *more, **named)
+        return NonRecordingSpan(_not_kept(parent))
+
+    start_as_current_span = SdkTracer.start_as_current_span
+
+
+def _not_kept(parent: SpanContext) -> SpanContext:
+    """A context under the parent's, or of a trace that begins here."""
+    span_id = random.getrandbits(64) or 1
+    if parent.is_valid:
+        flags = TraceFlags(parent.trace_flags & TraceFlags.RANDOM_TRACE_ID)
+        return SpanContext(parent.trace_id, span_id, is_remote=False, trace_flags=flags, trace_state=parent.trace_state)
+    return SpanContext(random.getrandbits(128) or 1, span_id, is_remote=False, trace_flags=_RANDOM)
 
 
 class _Batches(BatchSpanProcessor):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,31 +16,45 @@ if TYPE_CHECKING:
     from gateway.lane import Front
     from gateway.settings import Settings
 
+_LONGEST: Final = 64  # bytes
+
 
 def gateway(
     config: Annotated[Path, typer.Option("--config", "-c", exists=True, dir_okay=False, help="headrace.yaml")],
 ) -> int:
     """Run the gateway: verify who calls, check what they may do, and pass the call on.
 
-    SIGTERM drains: health turns NOT_SERVING and running calls finish.
+    SIGTERM drains: health turns NOT_SERVING and running calls finish. Changes of grants, models and endpoints in the
+    configuration are taken up within a second.
     """
     from gateway import server, settings  # noqa: PLC0415 - gRPC
+    from gateway.live import Source  # noqa: PLC0415
 
+    source = Source(config, os.environ)
     try:
-        loaded = settings.load(config, os.environ)
+        loaded = source.load()
     except settings.SettingsError as error:
         raise CommandError(f"the configuration cannot be used\n{error}") from None
     try:
-        with tempfile.TemporaryDirectory(prefix="headrace-gateway-") as folder:
-            return server.run(loaded, _front(loaded, Path(folder)))
+        with tempfile.TemporaryDirectory(prefix="headrace-gateway-", dir=_short()) as folder:
+            return server.run(loaded, _front(loaded, Path(folder)), source)
     except server.StartError as error:
         raise CommandError(str(error)) from None
+
+
+def _short() -> str | None:
+    """Where folders are made whose sockets may have names: of 107 bytes at most (unix(7))."""
+    return "/tmp" if len(os.fsencode(tempfile.gettempdir())) > _LONGEST else None  # noqa: S108 - a folder of our own in it
 
 
 def _front(loaded: Settings, folder: Path) -> Front | None:
     """The Envoy in front, where there is to be one."""
     express = loaded.listen.express
     if express in ("off", "external") or loaded.upstream.mode == "xds":
+        return None
+    if sys.platform != "linux":
+        if express == "on":
+            raise CommandError("listen.express is on, but the Envoy in front runs on Linux alone")
         return None
     from headrace.express import front  # noqa: PLC0415
     from mesh.local.binary import find  # noqa: PLC0415

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import AsyncIterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import grpc.aio
@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 
 from headrace.demo.spans import Span, from_otlp
+from protos import tracing
 
 _KEPT: Final = 20_000
 
@@ -49,6 +50,19 @@ class Collector(TraceServiceServicer):
                     self._came.clear()
                     await self._came.wait()
         return self._of(trace_id)
+
+    async def lanes(self, calls: int, wait: float) -> Mapping[str, int]:
+        """Lane -> how many calls came by it: as soon as there are `calls`, else what is here after `wait` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                while sum(self._lanes().values()) < calls:
+                    self._came.clear()
+                    await self._came.wait()
+        return self._lanes()
+
+    def _lanes(self) -> Mapping[str, int]:
+        served = (span.attributes.get(tracing.LANE) for span in self._spans if span.kind == "server")
+        return Counter(lane for lane in served if isinstance(lane, str))
 
     def _of(self, trace_id: str) -> tuple[Span, ...]:
         return tuple(span for span in self._spans if span.trace == trace_id)

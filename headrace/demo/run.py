@@ -111,13 +111,17 @@ class Demo:
             reached = await caller.split(advance)
         show.scores(console, scores)
         show.split(console, reached)
+        lanes = await tour.lanes(cast.collector, sum(score.pictures for score in scores) + sum(reached.values()))
+        show.lanes(console, lanes)
         if cast.behind is not None:
             await self._mesh_tour(cast, cast.behind, caller, at, stack)
         show.title(console, "Calls that the gateway refuses")
         show.rejections(console, await tour.rejections(cast.client, cast.issuer, cast.held.pixels[0], signature))
-        show.title(console, "The trace of one call, which asked for the version called canary")
-        trace_id = await caller.traced(cast.tracer, "canary")
-        show.trace(console, await tour.trace(cast.collector, trace_id, cast.versions[-1].version))
+        last = cast.versions[-1].version
+        for asked, words in (("canary", "the version called canary"), (last, f"version {last}")):
+            show.title(console, f"The trace of a call that asked for {words}")
+            trace_id = await caller.traced(cast.tracer, asked)
+            show.trace(console, await tour.trace(cast.collector, trace_id, last))
 
     async def _mesh_tour(
         self, cast: Cast, behind: stage.MeshProcess, caller: tour.Caller, at: stage.Surroundings, stack: AsyncExitStack

@@ -59,6 +59,13 @@ def split(console: Console, reached: Mapping[str, int]) -> None:
     console.print(f"{calls} that named no version: {first} to 1, {second} to 2 (canary, {CANARY_SHARE}% of traffic)")
 
 
+def lanes(console: Console, found: Mapping[str, int]) -> None:
+    """How many calls Envoy carried by itself."""
+    express, python = (found.get(lane, 0) for lane in ("express", "python"))
+    if express:
+        console.print(f"express lane: {express} carried by Envoy alone; Python decided {python}, of which it learnt")
+
+
 def shift(console: Console, found: Shift) -> None:
     """Weights that were changed while calls flowed."""
     done(console, f"weights shifted to 50/50, in force after {found.took:.2f} s; {found.after:.0%} went to version 2")

@@ -164,6 +164,14 @@ async def rejection(case: str, answer: Awaitable[Answer], status: str, reason: s
     raise CommandError(f"the call ({case}) should be refused, but was answered")
 
 
+async def lanes(collector: Collector, calls: int) -> Mapping[str, int]:
+    """Lane -> how many of the calls so far came by it. Raises CommandError where some came by none."""
+    found = await collector.lanes(calls, _SPANS_WAIT)
+    if sum(found.values()) < calls:
+        raise CommandError(f"of {calls} calls the gateway traced {dict(found)}")
+    return found
+
+
 async def trace(collector: Collector, trace_id: str, version: str) -> tuple[Span, ...]:
     """The spans of a call that `version` answered; checks that they are one chain, from the caller to the worker."""
     spans = await collector.trace(trace_id, len(_CHAIN), _SPANS_WAIT)

@@ -16,6 +16,7 @@ from headrace.demo.spans import Span, Value, tree
 from protos import tracing
 
 _NAMED: Final[Mapping[str, str]] = {
+    tracing.LANE: "lane",
     tracing.CALLER: "caller",
     tracing.VERSION_ASKED: "asked for",
     tracing.VERSION_SERVED: "served",

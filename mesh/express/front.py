@@ -5,7 +5,6 @@ The caller's own `x-headrace-` headers are gone before the script runs, and ours
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,16 +12,18 @@ from typing import Final
 from mesh.envoy.proto import DOWNSTREAM_TLS_CONTEXT, TLS_TRANSPORT_SOCKET, Json, named, typed
 from mesh.envoy.reading import part
 from mesh.express.clusters import at, cluster, copies
-from mesh.express.door import CLUSTER_KEY, EXPRESS, HCM, IDLE, LANE_KEY, buffer, carried, lua, manager, router
+from mesh.express.parts import CLUSTER_KEY, EXPRESS, HCM, IDLE, LANE_KEY, carried, held, lua, manager, router
 from mesh.express.rules import ASKED, PYTHON, Rules
 from mesh.express.traced import COLLECTOR, TRACED, Tracing
 from mesh.express.traced import listener as traced_listener
+from mesh.local.files import source
 
 _CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"
 _MONITOR: Final = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
 LISTENER: Final = "front"
 """The listener at the public address."""
 _MOST_CONNECTIONS: Final = 50_000
+_RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500}  # as the Python lane's
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,18 @@ class Tls:
 
 @dataclass(frozen=True)
 class Front:
-    """One Envoy: where it listens, where Python, its own admin pages and its hop of traced calls are (sockets).
+    """One Envoy: where it listens, and the sockets: Python's, its own admin pages, its hop of traced calls.
 
-    `clusters`: name -> addresses of copies that answer alike, each HOST:PORT; `checked`: whether it is for us, and not
-    for the mesh, to look at their health. `largest`: bytes of a request. Without `tracing` no call is traced here.
+    `clusters`: the file that says where calls may go (`mesh.local.files`). `largest`: bytes of a request. Without
+    `tracing` no call is traced here.
     """
 
     address: str
     tls: Tls | None
     python: Path
+    asked: Path
     admin: Path
-    clusters: Mapping[str, Sequence[str]]
-    checked: bool
+    clusters: Path
     largest: int
     rules: Rules
     tracing: Tracing | None
@@ -58,15 +59,16 @@ def bootstrap(front: Front) -> Json:
     """envoy.config.bootstrap.v3.Bootstrap."""
     connections = named(_CONNECTIONS, _MONITOR, max_active_downstream_connections=_MOST_CONNECTIONS)
     listeners = [_listener(front)]
-    clusters = [cluster(name, [_pipe(front.python)]) for name in (PYTHON, ASKED)]
-    clusters += [copies(name, addresses, checked=front.checked) for name, addresses in front.clusters.items()]
+    clusters = [cluster(PYTHON, [_pipe(front.python)]), cluster(ASKED, [_pipe(front.asked)])]
     if front.tracing is not None:
         listeners.append(traced_listener(front.tracing, front.traced))
         clusters += [cluster(TRACED, [_pipe(front.traced)]), copies(COLLECTOR, [front.tracing.collector])]
     return {
         "node": {"id": "headrace-gateway", "cluster": "headrace-gateway"},
         "admin": {"address": _pipe(front.admin)},
+        "dynamic_resources": {"cds_config": source(front.clusters)},
         "static_resources": {"listeners": listeners, "clusters": clusters},
+        "layered_runtime": {"layers": [{"name": "fixed", "static_layer": _RUNTIME}]},
         "overload_manager": {"resource_monitors": [connections]},
     }
 
@@ -83,7 +85,7 @@ def _listener(front: Front) -> Json:
     return {
         "name": LISTENER,
         "address": {"socket_address": {**part(address, "socket_address"), "ipv4_compat": "[::]" in front.address}},
-        "per_connection_buffer_limit_bytes": buffer(front.largest),
+        "per_connection_buffer_limit_bytes": held(front.largest),
         "filter_chains": [chain],
     }
 
@@ -92,7 +94,7 @@ def _http(front: Front) -> Json:
     return typed(
         HCM,
         stat_prefix="front",
-        **manager(),
+        **manager(front.largest),
         route_config={"name": "front", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(front)}]},
         http_filters=[lua(front.rules), router()],
     )

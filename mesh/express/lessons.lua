@@ -21,13 +21,15 @@ do
 end
 
 local MOST_BYTES = 16777216 -- of lessons, about, in each of two tables
+local MOST_ASKS = 16 -- at a time
 local TOKEN_COSTS, LESSON_COSTS = 512, 1024 -- bytes besides the texts
 
 -- authorization -> {models = model -> version -> lesson, size = bytes}; of `earlier` is kept what is used again before
 -- `known` is full.
 local known, earlier, size_known = {}, {}, 0
 local generation = nil
-local confirmed_at, asking_until = 0, 0 -- milliseconds; when it was asked for that last was told, and until when one asks
+local confirmed_at = 0 -- milliseconds; when it was asked for that last was told
+local asks, asks_since = 0, 0 -- that are not answered, and the beginning of the time in which they are counted
 
 local function forget()
   known, earlier, size_known = {}, {}, 0
@@ -112,7 +114,6 @@ local QUESTION = {
   [":authority"] = "headrace",
   ["content-type"] = "application/grpc",
   ["te"] = "trailers",
-  ["x-headrace-learn"] = "1",
 }
 
 -- Whether lessons may be believed for a call that is to be carried at `now`; where it is time to, this call asks first.
@@ -121,14 +122,22 @@ local function current(handle, now)
   if age >= 0 and age < RULES.fresh then
     return true
   end
-  if age >= 0 and age < RULES.stale and now < asking_until and asking_until - now <= RULES.ask_within then
+  if now < asks_since or now - asks_since >= RULES.ask_within then
+    asks, asks_since = 0, now
+  elseif asks > 0 and age >= 0 and age < RULES.stale then
     return true -- and another call asks
   end
-  asking_until = now + RULES.ask_within
+  if asks >= MOST_ASKS then
+    return false
+  end
+  asks = asks + 1
   local told = handle:httpCall(RULES.asked, QUESTION, RULES.no_message, RULES.ask_within)["x-headrace-generation"]
-  asking_until = 0
   if told == nil then
     return false
+  end
+  asks = 0
+  if now < confirmed_at then
+    return true -- what was asked later was told before
   end
   if told ~= generation then
     forget()

@@ -22,7 +22,7 @@ GENERATION_KEY: Final = "x-headrace-generation"
 PYTHON: Final = "python"
 """The cluster of the Python lane."""
 ASKED: Final = "asked"
-"""The same, with connections of their own for the lane's questions, which wait behind no caller's message."""
+"""The cluster that the lane's questions go to; they wait behind no caller's message."""
 
 _PASSES, _DROPPED, _DECIDED = 1, 2, 3
 _FRESH: Final = 250  # milliseconds after which the generation is asked for anew

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from mesh.catalog import GatewayWorkload, Ingress, Mesh
+from mesh.catalog import Ingress, Mesh
 from mesh.envoy.proto import outbound, typed
-from mesh.express.door import HCM, IDLE, LANE_KEY, ROUTER_FILTER, buffer, carried, lua, manager, router
-from mesh.express.rules import ASKED, PYTHON, Rules
+from mesh.express.parts import HCM, IDLE, LANE_KEY, ROUTER_FILTER, carried, held, lua, manager, router
+from mesh.express.rules import PYTHON, Rules
 from mesh.render.resource import Fields, given, resource
 from mesh.render.routes import carries, names_of_carried
 from mesh.render.services import EXPRESS_LANE, Service
@@ -41,8 +41,7 @@ def resources(mesh: Mesh, services: Sequence[Service], rules: Rules) -> list[Fie
     others = [_to_python(f"{EXPRESS_LANE}-models", mesh, rules, *(one.host for one in there))] if there else []
     return [
         _no_callers_lane(mesh.ingress),
-        _envoy_filter(mesh, services, replace(rules, asked=outbound(mesh.gateway.port, mesh.gateway.host, ASKED))),
-        _destination_rule(mesh.gateway),
+        _envoy_filter(mesh, services, replace(rules, asked=outbound(mesh.gateway.asked, mesh.gateway.host))),
         _to_python(EXPRESS_LANE, mesh, rules, "*"),
         *others,
         _gateway(mesh.ingress),
@@ -95,12 +94,6 @@ def _to_python(name: str, mesh: Mesh, rules: Rules, *hosts: str) -> Fields:
     return resource("VirtualService", mesh.gateway.namespace, name, spec)
 
 
-def _destination_rule(gateway: GatewayWorkload) -> Fields:
-    """All copies once more, for the lane's questions: by connections of their own they wait behind no message."""
-    spec: Fields = {"host": gateway.host, "subsets": [{"name": ASKED}]}
-    return resource("DestinationRule", gateway.namespace, EXPRESS_LANE, spec)
-
-
 def _envoy_filter(mesh: Mesh, services: Iterable[Service], rules: Rules) -> Fields:
     models = [model for service in services for model in service.models]
     largest = max(model.max_request for model in models)  # the script looks at every model's
@@ -125,8 +118,8 @@ def _of_listener(port: int, largest: int, rules: Rules) -> Iterator[Fields]:
         return _patch(to, operation, value, listener=given(portNumber=port, filterChain=chain))
 
     last: Fields = {"name": _MANAGER, "subFilter": {"name": ROUTER_FILTER}}
-    merged: Fields = {"name": _MANAGER, "typed_config": typed(HCM, **manager())}
-    yield patch("LISTENER", "MERGE", {"per_connection_buffer_limit_bytes": buffer(largest)})
+    merged: Fields = {"name": _MANAGER, "typed_config": typed(HCM, **manager(largest))}
+    yield patch("LISTENER", "MERGE", {"per_connection_buffer_limit_bytes": held(largest)})
     yield patch("NETWORK_FILTER", "MERGE", merged, filters={"name": _MANAGER})
     yield patch("HTTP_FILTER", "MERGE", router(), filters=last)
     # Policies of the gateway's own look at calls before it, as callers sent them.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mesh.catalog import Model
-from mesh.express.door import EXPRESS, LANE_KEY
+from mesh.express.parts import EXPRESS, LANE_KEY
 from mesh.istio.selector import MESH
 from mesh.render import weights
 from mesh.render.resource import Fields, duration, given, percent, resource

@@ -17,6 +17,7 @@ import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 
+from gateway.live import Source
 from gateway.server import serving
 from gateway.settings import load
 from headrace.express import front
@@ -159,6 +160,15 @@ class World:
     def two(self) -> Worker:
         return self.workers["2"]
 
+    def configure(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the configuration of the gateway that runs."""
+        path = self.folder / "headrace.yaml"
+        config = json.loads(path.read_text())
+        change(config)
+        beside = path.with_suffix(".new")
+        beside.write_text(json.dumps(config))
+        beside.replace(path)
+
     def bearer(self, **claims: Any) -> tuple[str, str]:
         """A token, the same each time: the express lane carries only what it has seen decided."""
         token = self.tokens.setdefault(str(claims), self.issuer.token(**({"scope": "all"} | claims)))
@@ -277,7 +287,8 @@ async def world(
         path.write_text(json.dumps(config))
         settings = load(path, {})
         made = front(settings, folder, Path(ENVOY or "")) if express else None
-        addresses = await stack.enter_async_context(serving(settings, environ={}, front=made))
+        running_gateway = serving(settings, environ={}, front=made, source=Source(path, {}))
+        addresses = await stack.enter_async_context(running_gateway)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(addresses.grpc, options=CLIENT))
         yield World(addresses.grpc, addresses.admin or "", issuer, {"1": one, "2": two}, channel, folder, express)
 

@@ -26,7 +26,7 @@ from headrace.demo import state
 from headrace.demo.state import State
 from headrace.failure import CommandError
 from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
-from tests.envoy import needs_envoy
+from tests.envoy import ENVOY, needs_envoy
 
 T = TypeVar("T")
 WAIT = 90.0  # seconds; the machine may be busy
@@ -142,7 +142,10 @@ def test_once_ends_after_a_tour_that_did_what_it_says(place: Place, mesh: str) -
         "└─headrace-gateway server",
         "└─headrace-gateway client",
         "└─worker-2 server",
-    ]
+    ] * 2  # traces: of a call that Python handled, and of one that Envoy carried
+    if ENVOY:
+        assert int(re.findall(r"^express lane: (\d+) carried by Envoy alone", done.stdout, re.MULTILINE)[0]) > 600
+        assert re.findall(r"^    lane (\w+), caller", done.stdout, re.MULTILINE) == ["python", "express"]
     assert "\x1b" not in done.stdout
     assert re.search(
         r"^no token +TOKEN_MISSING +send a token: authorization: Bearer TOKEN *$", done.stdout, re.MULTILINE

@@ -23,10 +23,11 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2
 
-from gateway import lane
+from gateway import asked
 from gateway.server import StartError
+from headrace import door
 from mesh.envoy.admin import Admin
-from mesh.express import door, front, rules
+from mesh.express import front, parts, rules
 from mesh.local import process
 from mesh.testing.calls import interval
 from protos import grpc_service_pb2 as pb
@@ -120,6 +121,13 @@ async def test_a_large_message_goes_on_as_it_came(express: World) -> None:
         request.raw_input_contents.append(bytes([index]) * 100_000)
     await by_the_lane(express, lambda: infer(express, request.SerializeToString()))
     assert express.one.infers()[-1] == request.SerializeToString()
+
+
+async def test_the_largest_message_is_carried(express: World) -> None:
+    request = pb.ModelInferRequest(model_name="digits")
+    request.raw_input_contents.append(bytes(64 * 1024**2 - 200))
+    await by_the_lane(express, lambda: infer(express, request.SerializeToString()))
+    assert len(express.one.infers()[-1]) == request.ByteSize()
 
 
 async def test_versions_that_are_named_are_carried_to_their_copies(express: World) -> None:
@@ -231,14 +239,14 @@ async def altered(
     folder: Path, monkeypatch: pytest.MonkeyPatch, check: str, without: str, **options: Any
 ) -> AsyncIterator[World]:
     """A gateway whose lane has something else in place of a part of its script."""
-    script = door.script
+    script = parts.script
 
     def other(rules: Any) -> str:
         source = script(rules)
         assert source.count(check) == 1, f"{check!r} is there {source.count(check)} times"
         return source.replace(check, without)
 
-    monkeypatch.setattr(door, "script", other)
+    monkeypatch.setattr(parts, "script", other)
     async with worlds.world(folder, express=True, **options) as made:
         yield made
 
@@ -335,7 +343,7 @@ async def test_callers_cannot_steer_the_lane(express: World) -> None:
 async def test_if_what_callers_say_to_the_lane_were_left_they_could(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "_OURS", ())
+    monkeypatch.setattr(parts, "_OURS", ())
     async with worlds.world(tmp_path, express=True) as world:
         steering = (("x-headrace-lane", "express"), ("x-headrace-cluster", world.two.address))
         server_live = world.channel.unary_unary(worlds.SERVICE + "ServerLive")
@@ -647,11 +655,7 @@ async def test_a_message_that_comes_after_a_key_was_removed_is_not_carried(
 async def test_a_gateway_that_does_not_tell_has_nothing_carried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def hang(*_: object) -> bytes:
-        await asyncio.sleep(60)
-        return b""
-
-    monkeypatch.setattr(lane.Asked, "_tell", hang)
+    monkeypatch.setattr(asked._Asked, "_tell", lambda *_: time.sleep(0.7) or b"")
     async with worlds.world(tmp_path, express=True) as world:
         before = await carried(world)
         for _ in range(5):
@@ -810,3 +814,72 @@ async def test_the_command_leaves_nothing_however_it_ends(how: signal.Signals, c
             await asyncio.sleep(0.01)
     left = await asyncio.to_thread(lambda: list(tmp_path.glob("headrace-gateway-*")))
     assert how is signal.SIGKILL or not left
+
+
+# ---- the one on call ----
+
+
+async def readyz(world: World) -> int:
+    async with aiohttp.ClientSession() as session, session.get(f"http://{world.admin}/readyz") as page:
+        return page.status
+
+
+async def test_while_the_door_is_shut_the_gateway_is_not_ready(express: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, full = process.start, [True]
+
+    async def failing_start(*arguments: Any) -> process.Envoy:
+        if full:
+            raise OSError(28, "No space left on device")
+        return await start(*arguments)
+
+    monkeypatch.setattr(process, "start", failing_start)
+    assert await readyz(express) == 200
+    (envoy,) = envoys(express.folder)
+    envoy.kill()
+    async with asyncio.timeout(10):
+        while await readyz(express) != 503:
+            await asyncio.sleep(0.02)
+    full.clear()
+    async with asyncio.timeout(10):
+        while await readyz(express) != 200:
+            await asyncio.sleep(0.02)
+    await infer(express)
+
+
+async def test_an_envoy_that_hangs_is_replaced(express: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "_PULSE", 0.2)
+    (envoy,) = envoys(express.folder)
+    envoy.suspend()
+    async with asyncio.timeout(20):
+        while envoy.is_running():
+            await asyncio.sleep(0.05)
+    await until_answered(express)
+
+
+async def test_what_an_envoy_says_is_said_in_our_log_and_takes_no_room(
+    express: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(door, "_LONG", 1000)
+    await until_carried(express)
+    express.one.behaviour[INFER] = failing(Code.INTERNAL, "a secret of the worker's" * 10)
+    for _ in range(20):
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await infer(express)
+    async with asyncio.timeout(10):
+        while (express.folder / "envoy.log").stat().st_size > 1000 or "a secret of the worker's" not in caplog.text:
+            await asyncio.sleep(0.05)
+
+
+async def test_what_is_larger_than_anything_may_be_gets_grpcs_status(tmp_path: Path) -> None:
+    """Both lanes refuse it before it is all there; gRPC has no reason for it."""
+
+    def little(config: dict[str, Any]) -> None:
+        for model in config["models"]:
+            model["max_request"] = "1kB"
+
+    large = changed(id="").ljust(4) + bytes([0x3A, 0x80, 0x80, 0x80, 0x02]) + bytes(4 * 1024 * 1024)
+    async with worlds.world(tmp_path, little, express=True) as world:
+        await until_carried(world)
+        for more in ((), (("a_b", "1"),)):
+            call = world.channel.unary_unary(INFER)(large, metadata=[world.bearer(), *more], timeout=10)
+            assert (await refused(call)).status is Code.RESOURCE_EXHAUSTED

@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import grpc.aio
 
-from gateway.server import serving
+from gateway.server import Addresses, serving
 from gateway.settings import Settings, load
 from headrace.rendering import source_of
 from mesh.catalog import GatewayWorkload
@@ -70,29 +70,33 @@ def files(settings: Settings) -> Mapping[str, str]:
     return render(replace(source_of(settings, express=True), endpoints={}), {})
 
 
-def served(settings: Settings, gateways: Iterable[str]) -> str:
+def served(settings: Settings, gateways: Iterable[Addresses]) -> str:
     """The resources of a cluster in which these gateways and the settings' endpoints are."""
     texts = "\n---\n".join(files(settings).values()).replace("mode: ISTIO_MUTUAL", "mode: DISABLE")
     assert texts.count("  servers:\n  - port:") == 1
     texts = texts.replace("  servers:\n  - port:", "  servers:\n  - bind: 127.0.0.1\n    port:")
     gateway = GatewayWorkload()
-    found: dict[str, dict[str, dict[str, str]]] = {f"{gateway.host}:{gateway.port}": {one: {} for one in gateways}}
+    ports = [{"grpc": _port(one.grpc), "asked": _port(one.asked or "")} for one in gateways]
+    services = [service(gateway.host, {"grpc": gateway.port, "asked": gateway.asked}, [(one, {}) for one in ports])]
+    found: dict[str, dict[str, dict[str, str]]] = {}
     for model in settings.models:
         copies = found.setdefault(model.host, {})
         for version, addresses in settings.upstream.endpoints[model.name].items():
             for address in addresses:
                 copies.setdefault(address, {}).update(model.versions[version])
-    return "\n---\n".join([texts, *(json.dumps(service(host, copies)) for host, copies in found.items())])
+    for host, copies in found.items():
+        there = [({"grpc": _port(address)}, labels) for address, labels in copies.items()]
+        services.append(service(host.rpartition(":")[0], {"grpc": _port(host)}, there))
+    return "\n---\n".join([texts, *map(json.dumps, services)])
 
 
-def service(place: str, copies: Mapping[str, dict[str, str]]) -> Json:
-    """A ServiceEntry, as a cluster's service is to Istio; `copies`: address -> labels."""
-    host, _, port = place.rpartition(":")
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+def service(host: str, ports: Mapping[str, int], copies: Iterable[tuple[Mapping[str, int], Mapping[str, str]]]) -> Json:
+    """A ServiceEntry, as a cluster's service is to Istio; of each copy its ports on the loopback, and its labels."""
     name, namespace, *_ = host.split(".")
-    endpoints = [
-        {"address": address.rpartition(":")[0], "ports": {"grpc": int(address.rpartition(":")[2])}, "labels": labels}
-        for address, labels in copies.items()
-    ]
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "ServiceEntry",
@@ -101,8 +105,8 @@ def service(place: str, copies: Mapping[str, dict[str, str]]) -> Json:
             "hosts": [host],
             "location": "MESH_INTERNAL",
             "resolution": "STATIC",
-            "ports": [{"number": int(port), "name": "grpc", "protocol": "GRPC"}],
-            "endpoints": endpoints,
+            "ports": [{"number": number, "name": name, "protocol": "GRPC"} for name, number in ports.items()],
+            "endpoints": [{"address": "127.0.0.1", "ports": found, "labels": labels} for found, labels in copies],
         },
     }
 
@@ -221,7 +225,7 @@ async def carried(world: World) -> int:
 
 def cluster(config: dict[str, Any], port: int | None) -> None:
     """Make a configuration of tests.gateway.world one for a cluster, by way of an ingress gateway at the port."""
-    config["listen"]["express"] = "external"
+    config["listen"] |= {"express": "external", "asked": "127.0.0.1:0"}
     config["mesh"] = {"ingress": {"port": port}}
     for model in config["models"]:
         model["host"] = model["host"].replace(".svc:", ".svc.cluster.local:")
@@ -251,12 +255,12 @@ async def world(
         one = await stack.enter_async_context(running(Told()))
         two = await stack.enter_async_context(running(Told()))
         config = configuration(issuer, folder / "jwks.json", one.address, two.address, unused_address())
-        cluster(config, int(address.rpartition(":")[2]))
+        cluster(config, _port(address))
         change(config)
         (folder / "headrace.yaml").write_text(json.dumps(config))
         settings = load(folder / "headrace.yaml", {})
         found = [await stack.enter_async_context(serving(settings, environ={})) for _ in range(gateways)]
-        control_plane = await stack.enter_async_context(oracle(folder, served(settings, [each.grpc for each in found])))
+        control_plane = await stack.enter_async_context(oracle(folder, served(settings, found)))
         await stack.enter_async_context(ingress(folder, control_plane, address))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=CLIENT))
         yield World(address, found[0].admin or "", issuer, {"1": one, "2": two}, channel, folder, express=True)

@@ -19,7 +19,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
-from mesh.express import door
+from mesh.express import parts
 from mesh.render import express as rendered
 from mesh.testing.calls import interval
 from protos import grpc_service_pb2 as pb
@@ -50,8 +50,10 @@ from tests.headrace.test_express import (  # noqa: F401 - run here
     test_nobody_there,
     test_slow_workers_calls_are_carried_like_others,
     test_strangers_are_told_no_generation,
+    test_the_largest_message_is_carried,
     test_versions_that_are_named_are_carried_to_their_copies,
     test_were_another_generation_not_another_a_removed_key_would_still_open,
+    test_what_is_larger_than_anything_may_be_gets_grpcs_status,
     test_what_is_not_plain_is_pythons,
     test_what_of_a_workers_metadata_callers_get,
     test_what_the_worker_gets_is_what_python_would_send,
@@ -109,20 +111,20 @@ async def test_every_patch_is_in_what_the_envoy_is_told(express: World) -> None:
     configs = json.loads(await ingress_world.page(express.folder, "config_dump"))["configs"]
     (listener,) = [one["active_state"]["listener"] for all in configs for one in all.get("dynamic_listeners", ())]
     (routes,) = [one["route_config"] for all in configs for one in all.get("dynamic_route_configs", ())]
-    assert listener["per_connection_buffer_limit_bytes"] == door.buffer(64 * 1024**2)
+    assert listener["per_connection_buffer_limit_bytes"] == parts.held(64 * 1024**2)
     told = listener["filter_chains"][0]["filters"][0]["typed_config"]
     lists = ("early_header_mutation_extensions", "local_reply_config")
-    for field, value in door.manager().items():
+    for field, value in parts.manager(64 * 1024**2).items():
         assert told.get(field) == value if field not in lists else told[field], field
     *_, lua, router = told["http_filters"]
-    assert router == door.router()
-    assert "outbound|8080|asked|gateway.infer" in lua["typed_config"]["default_source_code"]["inline_string"]
-    pythons = {"express-lane-decided": "0s", "express-lane-undecided": door.IDLE, "express-lane-other": "0s"}
+    assert router == parts.router()
+    assert "outbound|8081||gateway.infer" in lua["typed_config"]["default_source_code"]["inline_string"]
+    pythons = {"express-lane-decided": "0s", "express-lane-undecided": parts.IDLE, "express-lane-other": "0s"}
     for host in routes["virtual_hosts"]:
         found = {route["name"]: route for route in host["routes"]}
         assert {name: found.pop(name)["route"]["idle_timeout"] for name in pythons} == pythons
         assert bool(found) is (host["domains"] != ["*"])
-        assert all(door.carried().items() <= route.items() for route in found.values())
+        assert all(parts.carried().items() <= route.items() for route in found.values())
         assert all(route["route"]["idle_timeout"] == "0s" for route in found.values())
     assert len(routes["virtual_hosts"]) == 8
 
@@ -211,7 +213,7 @@ async def test_who_names_a_models_host_is_answered_by_python(tmp_path: Path) -> 
 async def test_were_the_lanes_header_left_a_policy_would_still_refuse_it(
     refusing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "_OURS", ())
+    monkeypatch.setattr(parts, "_OURS", ())
     if not refusing:
         files = ingress_world.files
         other = "request.headers[x-other]"

@@ -15,8 +15,9 @@ import typer
 from typer.testing import CliRunner
 
 from gateway.settings import load
-from loadtest import bench, children, rounds, setting
+from loadtest import bench, children, pair, rounds, setting
 from loadtest.children import Broken, child
+from loadtest.output import Output
 from loadtest.rounds import Plan
 
 pytestmark = pytest.mark.skipif(
@@ -33,7 +34,7 @@ def _nothing_left_behind() -> Iterator[None]:
     assert os.sched_getaffinity(0) == cpus
 
 
-@pytest.mark.parametrize("subject", ["null", "gateway"])
+@pytest.mark.parametrize("subject", ["null", "threads", "gateway"])
 def test_a_short_run(subject: str) -> None:
     result = CliRunner().invoke(bench.app, [subject, "--rounds", "1", "--seconds", "0.5", "-o", "json"])
     assert result.exit_code == 0, result.output
@@ -50,7 +51,7 @@ def test_a_short_run(subject: str) -> None:
 
 
 def test_the_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    bench.run("null", BRIEF, bench.Output.TABLE)
+    pair.run("null", BRIEF, Output.TABLE)
     out = capsys.readouterr().out
     assert "calls/s" in out
     assert "602" in out
@@ -59,7 +60,7 @@ def test_the_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("subject", ["null", "gateway"])
 def test_failed_calls_are_told(subject: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as caught:
-        bench.run(subject, BRIEF, bench.Output.JSON, backend_status=14)
+        pair.run(subject, BRIEF, Output.JSON, backend_status=14)
     assert caught.value.exit_code == 1
     captured = capsys.readouterr()
     report = json.loads(captured.out)
@@ -75,7 +76,7 @@ def test_a_proxy_that_does_not_start_is_told(
 ) -> None:
     monkeypatch.setattr(rounds, "_command", lambda *_: ("-c", "import sys; sys.exit('no such key')"))
     with pytest.raises(typer.Exit) as caught:
-        bench.run("gateway", BRIEF, bench.Output.TABLE)
+        pair.run("gateway", BRIEF, Output.TABLE)
     assert caught.value.exit_code == 1
     said = capsys.readouterr().err
     assert "nothing measured" in said
@@ -95,7 +96,7 @@ def test_one_processor_is_not_enough(capsys: pytest.CaptureFixture[str]) -> None
     os.sched_setaffinity(0, {min(before)})
     try:
         with pytest.raises(typer.Exit) as caught:
-            bench.run("null", BRIEF, bench.Output.TABLE)
+            pair.run("null", BRIEF, Output.TABLE)
     finally:
         os.sched_setaffinity(0, before)
     assert caught.value.exit_code == 1
@@ -104,7 +105,7 @@ def test_one_processor_is_not_enough(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_child_keeps_to_its_processor_and_ends(tmp_path: Path) -> None:
     cpu = max(os.sched_getaffinity(0))
-    with (tmp_path / "log").open("w") as log, child({cpu}, "-m", "loadtest.backend", "0", log=log) as backend:
+    with (tmp_path / "log").open("w+") as log, child({cpu}, "-m", "loadtest.backend", "0", log=log) as backend:
         process = psutil.Process(backend.process.pid)
         assert process.cpu_affinity() == [cpu]
         assert backend.cpu() >= 0
@@ -113,7 +114,7 @@ def test_a_child_keeps_to_its_processor_and_ends(tmp_path: Path) -> None:
 
 def test_a_child_that_says_nothing_is_broken(tmp_path: Path) -> None:
     with (
-        (tmp_path / "log").open("w") as log,
+        (tmp_path / "log").open("w+") as log,
         pytest.raises(Broken, match="status 3"),
         child(os.sched_getaffinity(0), "-c", "raise SystemExit(3)", log=log),
     ):
@@ -123,14 +124,14 @@ def test_a_child_that_says_nothing_is_broken(tmp_path: Path) -> None:
 def test_a_child_that_is_silent_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "_START", 0.2)
     with (
-        (tmp_path / "log").open("w") as log,
+        (tmp_path / "log").open("w+") as log,
         pytest.raises(Broken, match="status -9"),
         child(os.sched_getaffinity(0), "-c", "import time; time.sleep(60)", log=log),
     ):
         pytest.fail("it came up")
 
 
-@pytest.mark.parametrize("module", ["loadtest.backend", "loadtest.bare"])
+@pytest.mark.parametrize("module", ["loadtest.backend", "loadtest.bare", "loadtest.threads"])
 def test_children_end_with_their_parent(module: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", module, "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtest.figures import Ratio, Sample, cpu_ratio, rate_ratio, summary
+from loadtest.figures import Ratio, Sample, cpu_ratio, front_ratio, own_rate_ratio, rate_ratio, summary
 
 
 def _sample(calls: int, seconds: float = 1.0, cpu: float = 1.0, p50: float = 0.001, failed: int = 0) -> Sample:
-    return Sample(calls, failed, seconds, cpu, p50)
+    return Sample(calls, failed, seconds, cpu, p50, cpu)
 
 
 def test_a_sample() -> None:
@@ -51,7 +51,7 @@ def test_processor_time_forgives_what_others_take() -> None:
     assert found.median == pytest.approx(0.70)
 
 
-@pytest.mark.parametrize("of", [rate_ratio, cpu_ratio])
+@pytest.mark.parametrize("of", [rate_ratio, own_rate_ratio, cpu_ratio, front_ratio])
 def test_no_ratio_to_nothing_or_of_nothing(of: Callable[[list[Sample], list[Sample]], Ratio | None]) -> None:
     assert of([_sample(5)], [_sample(0)]) is None
     assert of([_sample(0)], [_sample(5)]) is None
@@ -60,3 +60,19 @@ def test_no_ratio_to_nothing_or_of_nothing(of: Callable[[list[Sample], list[Samp
 def test_rounds_must_match() -> None:
     with pytest.raises(ValueError, match="zip"):
         rate_ratio([_sample(1)], [_sample(1), _sample(1)])
+
+
+def test_rates_are_their_own_only_in_rounds_in_which_both_were_busy() -> None:
+    subject = [_sample(70, cpu=0.95), _sample(10, cpu=0.2), _sample(72, cpu=0.9)]
+    assert own_rate_ratio(subject, [_sample(100)] * 3) == Ratio(0.71, 0.70, 0.72)
+    assert own_rate_ratio(subject, [_sample(100), _sample(100), _sample(50, cpu=0.5)]) is None
+
+
+def test_a_clock_that_has_not_ticked_tells_no_price() -> None:
+    assert cpu_ratio([_sample(5, cpu=0)], [_sample(5)]) is None
+    assert front_ratio([_sample(5)], [_sample(5, cpu=0)]) is None
+
+
+def test_the_spread_is_the_range_of_the_rates() -> None:
+    assert summary([_sample(90), _sample(100), _sample(120)]).spread == pytest.approx(0.3)
+    assert summary([_sample(0)]).spread == math.inf

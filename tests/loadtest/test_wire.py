@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from loadtest.backend import Backend
-from loadtest.generator import Generator
+from loadtest.generator import Generator, repeated
 from loadtest.payload import PATH, SHAPES, answer, request
 from protos.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 
@@ -47,7 +47,7 @@ async def _server(handler: Handler) -> AsyncIterator[tuple[grpc.aio.Server, int]
 async def _call(port: int, message: bytes, concurrency: int) -> Generator:
     loop = asyncio.get_running_loop()
     _, caller = await loop.create_connection(
-        lambda: Generator("bench.example", METADATA, message, concurrency), "127.0.0.1", port
+        lambda: Generator(repeated("bench.example", METADATA, message), concurrency), "127.0.0.1", port
     )
     return caller
 

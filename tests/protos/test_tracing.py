@@ -90,6 +90,38 @@ def test_of_traces_that_begin_here_a_share_is_kept(sample: float) -> None:
         assert provider.get_tracer("test").start_span("call", Context()).is_recording() is bool(sample)
 
 
+@pytest.mark.parametrize(
+    ("flags", "given_on"), [("00", "00"), ("02", "02"), (None, "02")], ids=["not kept", "and random", "begins here"]
+)
+def test_what_is_not_kept_is_still_a_trace(flags: str | None, given_on: str) -> None:
+    own = [("traceparent", f"00-{TRACE}-{SPAN}-{flags}"), ("tracestate", "a=1")] if flags else []
+    with _provider(sample=0.0) as provider:
+        span = provider.get_tracer("test").start_span("call", tracing.extract(own))
+        metadata = dict(tracing.inject(span))
+        _, trace, parent, said = metadata["traceparent"].split("-")
+        assert (trace == TRACE, said) == (bool(flags), given_on)
+        assert int(trace, 16) > 0
+        assert int(parent, 16) > 0
+        assert parent != SPAN
+        assert metadata.get("tracestate") == ("a=1" if flags else None)
+
+
+def test_what_begins_inside_is_kept_as_what_is_outside() -> None:
+    with _provider(sample=0.5) as provider:
+        tracer = provider.get_tracer("test")
+        for _ in range(100):
+            with tracer.start_as_current_span("outer") as outer, tracer.start_as_current_span("inner") as inner:
+                assert inner.is_recording() is outer.is_recording()
+                assert inner.get_span_context().trace_id == outer.get_span_context().trace_id
+
+
+def test_a_share_is_about_a_share() -> None:
+    with _provider(sample=0.2) as provider:
+        tracer = provider.get_tracer("test")
+        kept = sum(tracer.start_span("call", Context()).is_recording() for _ in range(2000))
+        assert 300 < kept < 500
+
+
 class _Collector(collector_grpc.TraceServiceServicer):
     def __init__(self) -> None:
         self.received: Queue[collector.ExportTraceServiceRequest] = Queue()

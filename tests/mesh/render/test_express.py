@@ -11,7 +11,7 @@ import pytest
 from gateway.settings import load
 from headrace.rendering import source_of
 from mesh.catalog import GatewayWorkload, Ingress, Mesh, Model
-from mesh.express import door
+from mesh.express import parts
 from mesh.express.rules import script
 from mesh.render import express
 from mesh.render.files import render
@@ -104,14 +104,10 @@ def test_where_nothing_is_carried_no_models_host_is_known() -> None:
     assert "VirtualService express-lane-models" not in resources(digits(sequence=True))
 
 
-def test_questions_have_connections_of_their_own() -> None:
-    found = resources(digits())
-    assert found["DestinationRule express-lane"]["spec"] == {
-        "host": "gateway.infer.svc.cluster.local",
-        "subsets": [{"name": "asked"}],
-    }
-    (lua,) = (one for one in patches(digits()) if one["patch"]["operation"] == "INSERT_BEFORE")
-    asked = replace(RULES, asked="outbound|8080|asked|gateway.infer.svc.cluster.local")
+def test_questions_go_to_a_port_of_their_own() -> None:
+    mesh = Mesh(gateway=GatewayWorkload(namespace="edge", asked=9001))
+    (lua,) = (one for one in patches(digits(), mesh=mesh) if one["patch"]["operation"] == "INSERT_BEFORE")
+    asked = replace(RULES, asked="outbound|9001||gateway.edge.svc.cluster.local")
     assert lua["patch"]["value"]["typed_config"]["default_source_code"] == {"inline_string": script(asked)}
 
 
@@ -121,8 +117,8 @@ def test_the_listener_is_as_that_of_our_own_envoy() -> None:
     assert limit["patch"]["value"] == {"per_connection_buffer_limit_bytes": 3 * 1024**2}
     merged = dict(manager["patch"]["value"]["typed_config"])
     assert merged.pop("@type").endswith("HttpConnectionManager")
-    assert merged == door.manager()
-    assert router["patch"] == {"operation": "MERGE", "value": door.router()}
+    assert merged == parts.manager(2 * 1024**2)
+    assert router["patch"] == {"operation": "MERGE", "value": parts.router()}
     last = {"name": HTTP, "subFilter": {"name": "envoy.filters.http.router"}}
     assert [one["applyTo"] for one in found[:4]] == ["LISTENER", "NETWORK_FILTER", "HTTP_FILTER", "HTTP_FILTER"]
     assert manager["match"]["listener"]["filterChain"] == {"filter": {"name": HTTP}}
@@ -134,7 +130,7 @@ def test_routes_of_carried_calls_and_of_pythons() -> None:
     found = of_routes(digits(), digits("seq", sequence=True))
     of_models = {name: value for name, value in found.items() if not name.startswith("express-lane")}
     assert list(of_models) == ["digits-v1", "digits-default"]
-    assert all(value == door.carried() | {"route": {"idle_timeout": "0s"}} for value in of_models.values())
+    assert all(value == parts.carried() | {"route": {"idle_timeout": "0s"}} for value in of_models.values())
     forever = {"max_stream_duration": {"max_stream_duration": "0s"}}
     assert {name: value for name, value in found.items() if name not in of_models} == {
         "express-lane-decided": {"route": forever | {"idle_timeout": "0s"}},

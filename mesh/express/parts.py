@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mesh.envoy.proto import UINT32_MAX, Json, named, typed
+from mesh.envoy.proto import Json, named, typed
 from mesh.express.rules import (
     GENERATION_KEY,
     LEARN_KEY,
@@ -36,20 +36,21 @@ _ROUTER: Final = "envoy.extensions.filters.http.router.v3.Router"
 _ANSWERS: Final = "answers"
 _OURS: Final = (LANE_KEY, CLUSTER_KEY, LEARN_KEY, LESSON_KEY, GENERATION_KEY, TO_KEY)
 _STREAMS: Final = 1000  # calls at a time on one connection, as of the Python lane's own door
+_WINDOW: Final = 2**31 - 1  # bytes; RFC 9113, section 6.9.1
 _HEADERS: Final = 64  # KiB
 _MARGIN: Final = 1024 * 1024  # bytes over the largest request in which Python can tell TOO_LARGE
 
 
-def buffer(largest: int) -> int:
-    """Bytes that are held back for a connection, where requests have so many at most."""
-    return min(largest + _MARGIN, UINT32_MAX)
+def held(largest: int) -> int:
+    """Bytes of a message that may be held back until it is decided; Envoy takes the smaller of buffer and window."""
+    return min(largest + _MARGIN, _WINDOW)
 
 
-def manager() -> Json:
-    """Fields of the HttpConnectionManager."""
+def manager(largest: int) -> Json:
+    """Fields of the HttpConnectionManager, where requests have so many bytes at most."""
     return {
         "codec_type": "HTTP2",
-        "http2_protocol_options": {"max_concurrent_streams": _STREAMS},
+        "http2_protocol_options": {"max_concurrent_streams": _STREAMS, "initial_stream_window_size": held(largest)},
         "max_request_headers_kb": _HEADERS,
         "use_remote_address": True,
         "skip_xff_append": True,

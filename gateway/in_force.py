@@ -1,0 +1,90 @@
+"""What calls are decided by. Law: a call sees one configuration from its beginning to its end.
+
+Another one is other steps; channels that only the old ones have are closed when the last call that uses them has ended.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+from gateway.authorize import Authorizer, Grant
+from gateway.lane import Front, Generation, Lane
+from gateway.local import Local
+from gateway.service import Steps
+from gateway.settings import Settings
+from gateway.upstream import Upstream
+from gateway.verify import Verifier
+
+_DECIDE: Final = {"issuers", "grants", "models", "upstream"}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What stays while the process runs; `upstream` makes the way to the workers of some settings."""
+
+    verifier: Verifier
+    local: Local
+    generation: Generation
+    front: Front | None
+    upstream: Callable[[Settings], Upstream]
+    draw: Callable[[], float]
+
+
+class InForce:
+    """The settings in force, and the steps that follow from them; `decided_by` is another where these are."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.decided_by = ""
+        self._steps: Steps | None = None
+
+    @property
+    def steps(self) -> Steps:
+        """The steps of a call that comes now."""
+        if self._steps is None:
+            raise RuntimeError("nothing is in force yet")
+        return self._steps
+
+    def take(self, settings: Settings, built: Built) -> None:
+        """Have the next call decided by these settings."""
+        self._steps = Steps(
+            verifier=built.verifier,
+            authorizer=Authorizer(_grants(settings)),
+            catalog=settings.catalog,
+            upstream=self._upstream(settings, built),
+            local=built.local,
+            lane=_lane(settings, built),
+            draw=built.draw,
+            now=lambda: self.steps,
+        )
+        self.settings = settings
+        # By other code, too: lessons may outlive the process that gave them.
+        self.decided_by = version("headrace") + settings.model_dump_json(include=_DECIDE)
+
+    async def close(self) -> None:
+        """End every channel; calls under way are cancelled."""
+        await self.steps.upstream.close()
+
+    def _upstream(self, settings: Settings, built: Built) -> Upstream:
+        same = (settings.models, settings.upstream) == (self.settings.models, self.settings.upstream)
+        return self._steps.upstream if self._steps is not None and same else built.upstream(settings)
+
+
+def _lane(settings: Settings, built: Built) -> Lane | None:
+    """What teaches the Envoy in front, if there is one; one that is not ours finds copies and tries again by itself."""
+    leeway = {issuer.issuer: issuer.leeway for issuer in settings.issuers}
+    if built.front is None:
+        external = settings.listen.express == "external"
+        return Lane(built.generation, leeway, lambda model, _version: model.host, tries=False) if external else None
+    cluster_of = functools.partial(built.front.cluster_of, settings)
+    return Lane(built.generation, leeway, cluster_of, tries=settings.upstream.mode == "direct")
+
+
+def _grants(settings: Settings) -> tuple[Grant, ...]:
+    return tuple(
+        Grant(grant.to.issuer, grant.to.claims, grant.models, frozenset(grant.actions)) for grant in settings.grants
+    )

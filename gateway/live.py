@@ -1,0 +1,75 @@
+"""The configuration while the gateway runs. Law: in force is the last that was good, and one change is one step.
+
+The file is looked at every so often. Grants, models and endpoints are taken as they are now; what the process itself
+was built on stays as it was, which is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.settings import Settings, SettingsError, load
+
+log = logging.getLogger("headrace.gateway")
+
+_LOOK: Final = 0.2  # seconds between looks at the file
+_FIXED: Final = ("listen", "issuers", "mesh", "telemetry")
+
+Mark = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the settings come from: the file, with the environment's laid over."""
+
+    path: Path
+    environ: Mapping[str, str]
+
+    def load(self) -> Settings:
+        """The settings as they are there now. Raises SettingsError."""
+        return load(self.path, self.environ)
+
+    def mark(self) -> Mark | None:
+        """What is another when the file is; None while it is not there, as between two versions of it."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+async def follow(source: Source, take: Callable[[Settings], Awaitable[None]]) -> None:
+    """Have every good change of the file taken, until cancelled. What is no good is told once.
+
+    The first look takes what it finds, too: the file may have changed since it was read.
+    """
+    seen: Mark | None = None
+    last: Mark | None = None
+    while True:
+        await asyncio.sleep(_LOOK)
+        before, last = last, await asyncio.to_thread(source.mark)
+        if last is None or last == seen or last != before:
+            continue  # nothing new, or it is still being written
+        seen = last
+        try:
+            await take(await asyncio.to_thread(source.load))
+        except SettingsError as error:
+            log.error("the new configuration cannot be used; the one before stays in force\n%s", error)  # noqa: TRY400
+        except Exception:
+            log.exception("the new configuration could not be taken; the one before stays in force")
+
+
+def changed(start: Settings, found: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """What of the found settings can be in force in a process that began with others, and what takes a restart."""
+    kept = {name: getattr(start, name) for name in _FIXED}
+    waiting = [name for name in _FIXED if getattr(found, name) != kept[name]]
+    way = {name: getattr(start.upstream, name) for name in ("mode", "proxy")}
+    waiting += [f"upstream.{name}" for name, value in way.items() if getattr(found.upstream, name) != value]
+    if found.largest > start.largest:
+        waiting.append("models.max_request (messages larger than any model took are refused by gRPC itself)")
+    return found.model_copy(update=kept | {"upstream": found.upstream.model_copy(update=way)}), tuple(waiting)
