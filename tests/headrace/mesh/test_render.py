@@ -193,6 +193,17 @@ def test_with_the_express_lane_there_is_a_file_more(config: Path, to: Path) -> N
     assert "express" not in (to / "digits.yaml").read_text()
 
 
+def test_a_shift_is_both_lanes(config: Path, to: Path) -> None:
+    config.write_text(LANE)
+    rendered(config, to, "--express")
+    before = (to / "digits.yaml").read_text()
+    command = [sys.executable, "-m", "headrace", "mesh", "shift", "digits", "1=20", "2=80", "--dir", str(to)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    after = before.replace("weight: 90", "weight: 20").replace("weight: 10", "weight: 80")
+    assert (to / "digits.yaml").read_text() == after != before
+
+
 @pytest.mark.parametrize(
     ("old", "new", "hint"),
     [
