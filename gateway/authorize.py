@@ -8,37 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import grpc
 
 from gateway.call import Call
 from gateway.caller import Caller
+from gateway.grants import Grant, Grants
 from gateway.rpcs import Action
 from protos.errors import HeadraceError, Reason
-
-_WHOLE: Final = frozenset(
-    {
-        *("iss", "sub", "jti", "azp", "client_id"),
-        *("name", "given_name", "family_name", "middle_name", "nickname", "preferred_username", "email"),
-    }
-)
-"""Claims that are one value though there be blanks in it (RFC 7519, RFC 9068, OpenID Connect Core section 5.1)."""
-
-
-@dataclass(frozen=True)
-class Grant:
-    """Whom it is for (issuer and claims, all of which must match), which models, which actions.
-
-    A model or claim value may end in `*`. A claim that is a list, or a string of words, matches by member, except for
-    claims that name the caller: nobody becomes `admin` by the name of "admin bob".
-    """
-
-    issuer: str
-    claims: Mapping[str, str]
-    models: tuple[str, ...]
-    actions: frozenset[Action]
 
 
 class Permit(NamedTuple):
@@ -67,7 +46,7 @@ class Authorizer:
     """Decides by the grants; what a caller's claims are worth is worked out once per caller."""
 
     def __init__(self, grants: Iterable[Grant]) -> None:
-        self._grants = tuple(grants)
+        self._grants = Grants(grants)
         self._rights: WeakKeyDictionary[Caller, Mapping[Action, Names]] = WeakKeyDictionary()
 
     def authorize(self, caller: Caller, call: Call) -> Permit:
@@ -115,33 +94,13 @@ def not_granted(caller: Caller, action: Action, model: str = "") -> HeadraceErro
     )
 
 
-def rights_of(caller: Caller, grants: Iterable[Grant]) -> Mapping[Action, Names]:
+def rights_of(caller: Caller, grants: Grants) -> Mapping[Action, Names]:
     """The union of the grants that match the caller."""
     patterns: dict[Action, set[str]] = {action: set() for action in Action}
-    for grant in grants:
-        if matches(grant, caller):
-            for action in grant.actions:
-                patterns[action].update(grant.models)
+    for grant in grants.of(caller):
+        for action in grant.actions:
+            patterns[action].update(grant.models)
     return {action: _names(models) for action, models in patterns.items()}
-
-
-def matches(grant: Grant, caller: Caller) -> bool:
-    """Whether the grant is for this caller."""
-    return grant.issuer == caller.issuer and all(
-        _claim_matches(name, caller.claims.get(name), wanted) for name, wanted in grant.claims.items()
-    )
-
-
-def _claim_matches(name: str, claim: object, wanted: str) -> bool:
-    if isinstance(claim, str):
-        members = [claim] if name in _WHOLE else [claim, *claim.split(" ")]
-    elif isinstance(claim, list):
-        members = [member for member in claim if isinstance(member, str)]
-    else:
-        return False
-    if wanted.endswith("*"):
-        return any(member.startswith(wanted[:-1]) for member in members)
-    return wanted in members
 
 
 def _names(patterns: set[str]) -> Names:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 
-from gateway.authorize import Authorizer, Grant
+from gateway.authorize import Authorizer
+from gateway.grants import Grant
 from gateway.lane import Front, Generation, Lane
 from gateway.local import Local
 from gateway.service import Steps

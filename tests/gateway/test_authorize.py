@@ -7,9 +7,10 @@ import gc
 import grpc
 import pytest
 
-from gateway.authorize import Authorizer, Grant, Permit, matches, not_granted
+from gateway.authorize import Authorizer, Permit, not_granted
 from gateway.call import Call, read_call
 from gateway.caller import Caller
+from gateway.grants import Grant, matches
 from gateway.rpcs import RPCS, Action
 from protos import grpc_service_pb2 as pb
 from protos.contract import SERVICE

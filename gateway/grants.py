@@ -1,0 +1,75 @@
+"""Whom grants are for. Law: what a caller has is found by what it claims, not by a look at every grant there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.caller import Caller
+from gateway.rpcs import Action
+
+_WHOLE: Final = frozenset(
+    {
+        *("iss", "sub", "jti", "azp", "client_id"),
+        *("name", "given_name", "family_name", "middle_name", "nickname", "preferred_username", "email"),
+    }
+)
+"""Claims that are one value though there be blanks in it (RFC 7519, RFC 9068, OpenID Connect Core section 5.1)."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Whom it is for (issuer and claims, all of which must match), which models, which actions.
+
+    A model or claim value may end in `*`. A claim that is a list, or a string of words, matches by member, except for
+    claims that name the caller: nobody becomes `admin` by the name of "admin bob".
+    """
+
+    issuer: str
+    claims: Mapping[str, str]
+    models: tuple[str, ...]
+    actions: frozenset[Action]
+
+
+class Grants:
+    """Many grants, by one claim of each that says one value; those without one are looked at for each caller."""
+
+    def __init__(self, grants: Iterable[Grant]) -> None:
+        self._by_claim: dict[tuple[str, str, str], list[Grant]] = {}  # issuer, name of the claim, value
+        self._others: dict[str, list[Grant]] = {}  # by issuer
+        for grant in grants:
+            exact = [(name, value) for name, value in grant.claims.items() if not value.endswith("*")]
+            if exact:
+                self._by_claim.setdefault((grant.issuer, *exact[0]), []).append(grant)
+            else:
+                self._others.setdefault(grant.issuer, []).append(grant)
+        self._names = frozenset(name for _, name, _ in self._by_claim)
+
+    def of(self, caller: Caller) -> Iterator[Grant]:
+        """The grants that are for the caller."""
+        found = self._others.get(caller.issuer, [])
+        for name in self._names & caller.claims.keys():
+            for member in set(members(name, caller.claims[name])):
+                found = [*found, *self._by_claim.get((caller.issuer, name, member), [])]
+        return (grant for grant in found if matches(grant, caller))
+
+
+def matches(grant: Grant, caller: Caller) -> bool:
+    """Whether the grant is for this caller."""
+    return grant.issuer == caller.issuer and all(
+        _claim_matches(name, caller.claims.get(name), wanted) for name, wanted in grant.claims.items()
+    )
+
+
+def _claim_matches(name: str, claim: object, wanted: str) -> bool:
+    if wanted.endswith("*"):
+        return any(member.startswith(wanted[:-1]) for member in members(name, claim))
+    return wanted in members(name, claim)
+
+
+def members(name: str, claim: object) -> list[str]:
+    """The values that a claim has: those of a list, or of a string of words and it as a whole."""
+    if isinstance(claim, str):
+        return [claim] if name in _WHOLE else [claim, *claim.split(" ")]
+    return [member for member in claim if isinstance(member, str)] if isinstance(claim, list) else []
