@@ -1,8 +1,8 @@
 """What the lane asks of us. Law: it is answered though the loop is busy, and not once the loop hangs.
 
 Were it answered by the loop, calls that the lane hands over would keep it from an answer, and so have all others handed
-over, too: after one bad second a gateway would never come back to what the lane can carry. So a thread answers, at a
-socket of its own.
+over, too: after one bad second a gateway would never come back to what the lane can carry. So a thread answers, at an
+address of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -26,8 +25,11 @@ _HANGS: Final = 2.0  # seconds without one
 
 
 @contextlib.asynccontextmanager
-async def answering(generation: Generation, socket: Path) -> AsyncIterator[None]:
-    """Tell the generation at the socket while inside."""
+async def answering(generation: Generation, address: str) -> AsyncIterator[int]:
+    """Tell the generation at the address while inside: HOST:PORT, or a socket; gives the port.
+
+    Raises RuntimeError: it cannot be had.
+    """
     alive_at = time.monotonic()
 
     async def beat() -> None:
@@ -36,13 +38,13 @@ async def answering(generation: Generation, socket: Path) -> AsyncIterator[None]
             alive_at = time.monotonic()
             await asyncio.sleep(_BEAT)
 
-    server = grpc.server(ThreadPoolExecutor(1, thread_name_prefix="asked"))
+    server = grpc.server(ThreadPoolExecutor(1, thread_name_prefix="asked"), options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((_Asked(generation, lambda: time.monotonic() - alive_at < _HANGS),))
-    server.add_insecure_port(f"unix:{socket}")
+    port = server.add_insecure_port(address)
     server.start()
     beating = asyncio.create_task(beat())
     try:
-        yield
+        yield port
     finally:
         beating.cancel()
         await asyncio.to_thread(server.stop(None).wait)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
 
 from gateway.authorize import Authorizer
 from gateway.grants import Grant
@@ -17,6 +19,8 @@ from gateway.service import Steps
 from gateway.settings import Settings
 from gateway.upstream import Upstream
 from gateway.verify import Verifier
+
+_DECIDE: Final = {"issuers", "grants", "models", "upstream"}
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,11 @@ class Built:
 
 
 class InForce:
-    """The settings in force, and the steps that follow from them; `number` counts the changes."""
+    """The settings in force, and the steps that follow from them; `decided_by` is another where these are."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.number = 0
+        self.decided_by = ""
         self._steps: Steps | None = None
 
     @property
@@ -59,7 +63,8 @@ class InForce:
             now=lambda: self.steps,
         )
         self.settings = settings
-        self.number += 1
+        # By other code, too: lessons may outlive the process that gave them.
+        self.decided_by = version("headrace") + settings.model_dump_json(include=_DECIDE)
 
     async def close(self) -> None:
         """End every channel; calls under way are cancelled."""
@@ -71,9 +76,11 @@ class InForce:
 
 
 def _lane(settings: Settings, built: Built) -> Lane | None:
-    if built.front is None:
-        return None
+    """What teaches the Envoy in front, if there is one; one that is not ours finds copies and tries again by itself."""
     leeway = {issuer.issuer: issuer.leeway for issuer in settings.issuers}
+    if built.front is None:
+        external = settings.listen.express == "external"
+        return Lane(built.generation, leeway, lambda model, _version: model.host, tries=False) if external else None
     cluster_of = functools.partial(built.front.cluster_of, settings)
     return Lane(built.generation, leeway, cluster_of, tries=settings.upstream.mode == "direct")
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -43,6 +44,11 @@ class KeySet:
     """An issuer's keys at one time."""
 
     keys: tuple[Key, ...] = ()
+
+    @cached_property
+    def thumbprints(self) -> tuple[str, ...]:
+        """What tells it from every other."""
+        return tuple(sorted(key.thumbprint for key in self.keys))
 
     def __contains__(self, key: Key) -> bool:
         return any(key.thumbprint == other.thumbprint for other in self.keys)

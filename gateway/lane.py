@@ -7,6 +7,7 @@ lessons rest on, the keys above all, is the generation. It asks for it, and at a
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -55,11 +56,25 @@ class Front:
     open: Callable[[], AbstractAsyncContextManager[Door]]
 
 
-class Generation:
-    """A word for what lessons rest on now; `parts` tells it, None while there shall be no lessons."""
+def own(_parts: Hashable) -> str:
+    """A word that no other process has."""
+    return secrets.token_hex(8)
 
-    def __init__(self, parts: Callable[[], Hashable | None]) -> None:
+
+def common(parts: Hashable) -> str:
+    """The word that every process has for the same parts, which their repr tells from all others."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+class Generation:
+    """A word for what lessons rest on now; `parts` tells it, None while there shall be no lessons.
+
+    Where one lane asks several gateways their words must be `common`, or each would make it forget the others' lessons.
+    """
+
+    def __init__(self, parts: Callable[[], Hashable | None], word_of: Callable[[Hashable], str] = own) -> None:
         self._parts = parts
+        self._word_of = word_of
         self._seen: Hashable | None = None
         self._word = ""
         self._one = Lock()
@@ -70,7 +85,7 @@ class Generation:
             parts = self._parts()
             if parts != self._seen:
                 self._seen = parts
-                self._word = "" if parts is None else secrets.token_hex(8)
+                self._word = "" if parts is None else self._word_of(parts)
             return self._word
 
 

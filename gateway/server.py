@@ -27,7 +27,7 @@ from gateway.asked import answering
 from gateway.direct import Direct
 from gateway.health import Health
 from gateway.in_force import Built, InForce
-from gateway.lane import Door, Front, Generation
+from gateway.lane import Door, Front, Generation, common, own
 from gateway.live import Source, changed, follow
 from gateway.local import Local
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
@@ -62,6 +62,7 @@ class Addresses:
 
     grpc: str
     admin: str | None
+    asked: str | None
 
 
 def run(settings: Settings, front: Front | None = None, source: Source | None = None) -> int:
@@ -114,12 +115,13 @@ async def serving(
         in_force = InForce(settings)
 
         def rested_on() -> tuple[object, ...] | None:
-            return (in_force.number, *(issuer.keys.current for issuer in issuers)) if readiness.ready else None
+            keys = (issuer.keys.current.thumbprints for issuer in issuers)
+            return (in_force.decided_by, *keys) if readiness.ready else None
 
         built = Built(
             verifier=Verifier(issuers, time.time),
             local=Local(lambda: readiness.ready),
-            generation=Generation(rested_on),
+            generation=Generation(rested_on, own if front else common),
             front=front,
             upstream=functools.partial(_upstream, environ=environ),
             draw=random.random,
@@ -136,20 +138,34 @@ async def serving(
         service = Service(now, readiness, refusals, tracer, time.monotonic)
         server.add_generic_rpc_handlers((service, Health(now, readiness, refusals, time.monotonic)))
         reflection.enable(server, SERVICE, health.SERVICE_NAME)
+        asked = await _asked(settings.listen, front, built.generation, stack)
         if front is None:
             address = _listen(server, settings.listen)
         else:
-            await stack.enter_async_context(answering(built.generation, front.asked))
             server.add_insecure_port(f"unix:{front.socket}")
         await server.start()
         door = await stack.enter_async_context(front.open()) if front else None
         following = asyncio.create_task(_followed(source, in_force, built, door)) if source else None
         try:
-            yield Addresses(door.address if door else address, admin)
+            yield Addresses(door.address if door else address, admin, asked)
         finally:
             if following is not None:
                 following.cancel()
             await _drain(server, door, readiness, settings.listen, hurry or asyncio.Event())
+
+
+async def _asked(
+    listen: Listen, front: Front | None, generation: Generation, stack: contextlib.AsyncExitStack
+) -> str | None:
+    """Where the Envoy in front asks; None where there is none."""
+    if front is None and listen.express != "external":
+        return None
+    address = f"unix:{front.asked}" if front else listen.asked
+    try:
+        port = await stack.enter_async_context(answering(generation, address))
+    except RuntimeError:
+        raise _taken(address) from None
+    return address if front else f"{address.rpartition(':')[0]}:{port}"
 
 
 async def _followed(source: Source, in_force: InForce, built: Built, door: Door | None) -> None:
@@ -270,10 +286,12 @@ def _listen(server: grpc.aio.Server, listen: Listen) -> str:
         else:
             port = server.add_secure_port(listen.address, _credentials(listen.tls))
     except RuntimeError:
-        raise StartError(
-            f"cannot listen on {listen.address}: another process has the port, or it may not be used"
-        ) from None
+        raise _taken(listen.address) from None
     return f"{host}:{port}"
+
+
+def _taken(address: str) -> StartError:
+    return StartError(f"cannot listen on {address}: another process has the port, or it may not be used")
 
 
 def _credentials(tls: Tls) -> grpc.ServerCredentials:

@@ -116,15 +116,18 @@ class Listen(Frozen):
     """Where callers come in (gRPC), where operators look (HTTP), and how it closes.
 
     `notice`: how long health says NOT_SERVING before new calls are refused; `drain`: how long running calls may take.
-    `express`: whether an Envoy is in front, that carries what it has seen decided; `auto` where there is one to run.
+    `express`: whether an Envoy is in front, that carries what it has seen decided; `auto` where there is one to run;
+    `external` where it is not ours to run: Istio's ingress gateway (`headrace mesh render --express`), which asks at
+    `asked` whether what it was taught still holds.
     """
 
     address: Address = "127.0.0.1:8080"
+    asked: Address = "127.0.0.1:8081"
     admin: Address | None = "127.0.0.1:9090"
     tls: Tls | None = None
     notice: Duration = 0.5
     drain: Duration = 25.0
-    express: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = "auto"
+    express: Annotated[Literal["auto", "on", "off", "external"], BeforeValidator(_switch)] = "auto"
 
 
 class Issuer(Frozen):

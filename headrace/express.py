@@ -19,7 +19,7 @@ from mesh.catalog import Model
 from mesh.envoy.proto import Json
 from mesh.express.clusters import copies
 from mesh.express.front import Front, Tls
-from mesh.express.rules import PLACEHOLDER, Metadata, Refusal, Rules, Words
+from mesh.express.rules import ASKED, PLACEHOLDER, Metadata, Refusal, Rules, Words
 from mesh.express.traced import Tracing
 from mesh.local.files import CLUSTERS
 from protos import tracing
@@ -99,6 +99,7 @@ def rules(settings: Settings) -> Rules:
     """The Python lane's words and bounds, in the lane's own terms."""
     sent = settings.telemetry.otlp is not None
     return Rules(
+        asked=ASKED,
         path=lane.PATH,
         ask_path=lane.ASK_PATH,
         sample=settings.telemetry.sample if sent else 0.0,

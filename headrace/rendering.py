@@ -6,22 +6,38 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from gateway import settings
 from gateway.keys import parse_jwk
-from mesh.render.source import Issuer, Source
+from mesh.express.rules import Rules
+from mesh.render.source import Issuer, RenderError, Source
 
 _FILE: Final = "file:"
 _PUBLIC: Final = ("kty", "kid", "use", "alg", "n", "e", "crv", "x", "y")  # RFC 7517, RFC 7518 section 6, RFC 8037
 
 
-def source_of(loaded: settings.Settings) -> Source:
-    """What the resources follow from, in mesh.render's own words."""
+def source_of(loaded: settings.Settings, *, express: bool = False) -> Source:
+    """What the resources follow from, in mesh.render's own words; with the `express` lane at an ingress gateway.
+
+    Raises RenderError.
+    """
     issuers = tuple(_issuer(issuer) for issuer in loaded.issuers)
     upstream = loaded.upstream
-    return Source(loaded.catalog, loaded.mesh, issuers, upstream.endpoints, proxyless=upstream.mode == "xds")
+    rules = _rules(loaded) if express else None
+    return Source(loaded.catalog, loaded.mesh, issuers, upstream.endpoints, upstream.mode == "xds", rules)
+
+
+def _rules(loaded: settings.Settings) -> Rules:
+    """Calls that are sampled are Python's, whose spans say what Envoy's cannot. Raises RenderError."""
+    if loaded.listen.tls is not None:
+        what = "is the gateway's own, and an ingress gateway does not speak it: mesh.ingress.credential names a secret"
+        raise RenderError([f"listen.tls: {what}"])
+    from headrace.express import rules  # noqa: PLC0415 - gRPC's server, for this alone
+
+    return replace(rules(loaded), tracing="python" if loaded.telemetry.otlp else "")
 
 
 def _issuer(issuer: settings.Issuer) -> Issuer:

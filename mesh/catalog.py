@@ -193,17 +193,47 @@ class Model(Frozen):
 
 
 class GatewayWorkload(Frozen):
-    """Who the gateway is to the mesh."""
+    """Who the gateway is to the mesh; `service`, `port` and `asked` (by the express lane) are what it is called by."""
 
     namespace: str = "infer"
     service_account: str = "gateway"
     labels: dict[str, str] = Field(default={"app": "gateway"}, min_length=1)
+    service: str = "gateway"
+    port: int = Field(default=8080, ge=1, le=65535)
+    asked: int = Field(default=8081, ge=1, le=65535)
+
+    @property
+    def host(self) -> str:
+        """The full name of its service."""
+        return f"{self.service}.{self.namespace}.svc.cluster.local"
+
+
+class Ingress(Frozen):
+    """Istio's ingress gateway that runs the express lane: who it is to the mesh, and where callers come in.
+
+    `port` is that of the workload, not of its service; unsaid, the one that Istio's own listens on, with TLS or
+    without. `credential` is the secret, beside the workload, of the certificate that callers see (without it they come
+    in plain text); `client_ca`: it also holds the one that must have signed theirs.
+    """
+
+    namespace: str = "istio-system"
+    service_account: str = "istio-ingressgateway-service-account"
+    labels: dict[str, str] = Field(default={"istio": "ingressgateway"}, min_length=1)
+    port: int | None = Field(default=None, ge=1, le=65535)
+    credential: str | None = None
+    client_ca: bool = False
+
+    @property
+    def listens(self) -> int:
+        """The port that the workload listens on."""
+        return self.port or (8443 if self.credential else 8080)
 
 
 class Mesh(Frozen):
     """What the resources of the whole mesh are written with."""
 
     gateway: GatewayWorkload = GatewayWorkload()
+    ingress: Ingress = Ingress()
     trust_domain: str = "cluster.local"
 
 

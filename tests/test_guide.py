@@ -49,6 +49,17 @@ def test_the_settings_are_read_and_rendered(tmp_path: Path) -> None:
     assert set(files) == {"digits.yaml", "gateway.yaml", "workloads.yaml"}
 
 
+def test_the_settings_of_a_cluster_are_read_and_rendered(tmp_path: Path) -> None:
+    from gateway.settings import load
+
+    shown, lane = (yaml.safe_load(block) for block in blocks("yaml") if block.startswith(("issuers:", "listen:")))
+    (tmp_path / "jwks.json").write_bytes(Issuer().jwks())
+    (tmp_path / "headrace.yaml").write_text(yaml.safe_dump(shown | lane | {"upstream": {"mode": "mesh"}}))
+    files = render(source_of(load(tmp_path / "headrace.yaml", {}), express=True), {})
+    assert set(files) == {"digits.yaml", "gateway.yaml", "express-lane.yaml"}
+    assert "number: 8443" in files["express-lane.yaml"]
+
+
 def test_what_it_links_to_is_there() -> None:
     headings = {"#" + heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", TEXT, re.MULTILINE)}
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", TEXT):

@@ -50,7 +50,7 @@ def _short() -> str | None:
 def _front(loaded: Settings, folder: Path) -> Front | None:
     """The Envoy in front, where there is to be one."""
     express = loaded.listen.express
-    if express == "off" or loaded.upstream.mode == "xds":
+    if express in ("off", "external") or loaded.upstream.mode == "xds":
         return None
     if sys.platform != "linux":
         if express == "on":

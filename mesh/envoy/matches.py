@@ -12,6 +12,7 @@ from mesh.envoy.proto import Json, message
 from mesh.istio.http_route import HTTPMatchRequest
 from mesh.istio.names import labels_match
 from mesh.istio.proxies import Proxy
+from mesh.istio.selector import is_for_sidecars
 from mesh.istio.strings import StringMatch, UriMatch
 
 EVERY_PATH: Final[Json] = {"prefix": "/"}
@@ -22,7 +23,7 @@ def concerns(match: HTTPMatchRequest, proxy: Proxy, port: int) -> bool:
     if match.port not in (0, port):
         return False
     if match.gateways:
-        return True
+        return is_for_sidecars(match.gateways)
     return labels_match(match.source_labels, proxy.labels) and match.source_namespace in ("", proxy.namespace)
 
 

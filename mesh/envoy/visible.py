@@ -16,7 +16,7 @@ from mesh.istio.http_route import Destination, HTTPRoute
 from mesh.istio.names import covers, is_wildcard, matches, qualified
 from mesh.istio.proxies import Proxy
 from mesh.istio.resource import Resource
-from mesh.istio.selector import Exported
+from mesh.istio.selector import Exported, is_for_sidecars
 from mesh.istio.service_entry import Location, ServiceEntry, ServicePort
 from mesh.istio.virtual_service import VirtualService
 from mesh.istio.world import World
@@ -90,6 +90,8 @@ def virtual_services(world: World, proxy: Proxy) -> tuple[Resource[VirtualServic
     egress = _egress(world, proxy)
 
     def let_through(one: Resource[VirtualService]) -> bool:
+        if not is_for_sidecars(one.spec.gateways):
+            return False
         hosts = [qualified(host, one.namespace) for host in one.spec.hosts]
         patterns = [pattern for namespace, pattern in egress if namespace in ("*", one.namespace)]
         return any(matches(host, pattern) for host in hosts for pattern in patterns)

@@ -111,7 +111,7 @@ end
 local QUESTION = {
   [":method"] = "POST",
   [":path"] = RULES.ask_path,
-  [":authority"] = RULES.asked,
+  [":authority"] = "headrace",
   ["content-type"] = "application/grpc",
   ["te"] = "trailers",
 }

@@ -81,11 +81,12 @@ class Metadata:
 class Rules:
     """What the Python lane would say and do.
 
-    `path`: of the RPC that may be carried; `ask_path`: of the one that tells the generation; `sample`: the share of
-    calls that are sampled for a trace; `tracing`: by whom, if at all; `leeway`: milliseconds that a worker is
-    given beyond the caller's deadline.
+    `asked`: the cluster at which the generation is asked for; `path`: of the RPC that may be carried; `ask_path`: of
+    the one that tells the generation; `sample`: the share of calls that are sampled for a trace; `tracing`: by whom, if
+    at all; `leeway`: milliseconds that a worker is given beyond the caller's deadline.
     """
 
+    asked: str
     path: str
     ask_path: str
     sample: float
@@ -120,7 +121,7 @@ def _of_lane(rules: Rules) -> Mapping[str, Lua]:
         "path": rules.path,
         "ask_path": rules.ask_path,
         "ask_within": _ASK_WITHIN,
-        "asked": ASKED,
+        "asked": rules.asked,
         "no_message": _NO_MESSAGE,
         "sample": rules.sample,
         "tracing": rules.tracing,

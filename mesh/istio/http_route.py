@@ -14,7 +14,7 @@ from mesh.istio.headers import HEADER_NAME, Headers
 from mesh.istio.message import Message, Mistake, ProtoEnum, Unimplemented
 from mesh.istio.names import DnsLabelOrNone, Host
 from mesh.istio.regex import mistake_in_regex
-from mesh.istio.selector import OnlyMesh, PortSelector
+from mesh.istio.selector import GatewayName, PortSelector
 from mesh.istio.strings import AbsenceMatch, StringMatch, UriMatch
 from mesh.istio.values import Bool, Count, Labels, Port, PositiveDuration, Text, UInt32
 
@@ -58,7 +58,7 @@ class HTTPMatchRequest(Message):
     port: UInt32 = 0
     source_labels: Labels = Field(default_factory=dict)
     source_namespace: DnsLabelOrNone = ""
-    gateways: tuple[OnlyMesh, ...] = ()
+    gateways: tuple[GatewayName, ...] = ()
     stat_prefix: str = ""
 
     def mistakes(self) -> Iterator[Mistake]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, ClassVar, Final, Protocol
 
 from pydantic import AfterValidator, Field
 
 from mesh.istio.message import Message, Mistake
-from mesh.istio.names import check_dns_label
+from mesh.istio.names import check_dns_label, check_subdomain
 from mesh.istio.values import Port
 
 
@@ -41,14 +41,25 @@ class LabelSelector(Message):
     labels: SelectorLabels = Field(default_factory=dict)
 
 
-def _only_mesh(value: str) -> str:
-    if value != "mesh":
-        raise ValueError(f"not implemented: {value!r}, a gateway other than mesh")
+MESH: Final = "mesh"
+"""The gateway that is every sidecar."""
+
+
+def _gateway(value: str) -> str:
+    namespace, slash, name = value.rpartition("/")
+    check_subdomain(name)
+    if slash and namespace != ".":
+        check_dns_label(namespace)
     return value
 
 
-OnlyMesh = Annotated[str, AfterValidator(_only_mesh)]
-"""The name of a gateway; implemented are the sidecars themselves."""
+GatewayName = Annotated[str, AfterValidator(_gateway)]
+"""`mesh`, or a Gateway (NAME, NAMESPACE/NAME). What is for such a one alone is nothing to sidecars."""
+
+
+def is_for_sidecars(gateways: Collection[str]) -> bool:
+    """Whether what names these gateways is for sidecars; they are meant where none is named."""
+    return not gateways or MESH in gateways
 
 
 class PortSelector(Message):

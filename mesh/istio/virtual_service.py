@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 from mesh.istio.http_route import HTTPRoute
 from mesh.istio.message import Mistake, Unimplemented
 from mesh.istio.names import check_host, is_ip, matches
-from mesh.istio.selector import Exported, OnlyMesh
+from mesh.istio.selector import Exported, GatewayName, is_for_sidecars
 
 
 def _host(value: str) -> str:
@@ -21,7 +21,7 @@ class VirtualService(Exported):
     """`networking.istio.io` VirtualService. `http` is in order of evaluation."""
 
     hosts: tuple[Annotated[str, AfterValidator(_host)], ...] = ()
-    gateways: tuple[OnlyMesh, ...] = ()
+    gateways: tuple[GatewayName, ...] = ()
     http: tuple[HTTPRoute, ...] = ()
     tls: Unimplemented = None
     tcp: Unimplemented = None
@@ -31,7 +31,7 @@ class VirtualService(Exported):
         if not self.hosts:
             yield ("hosts",), "not implemented: a VirtualService without hosts, for others to delegate to"
         for index, host in enumerate(self.hosts):
-            if host == "*":
+            if host == "*" and is_for_sidecars(self.gateways):
                 yield ("hosts", index), "* is for gateways alone"
             for other in self.hosts[:index]:
                 if matches(other, host):

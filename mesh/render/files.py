@@ -1,6 +1,6 @@
 """The files of a catalog. Law: one file for each host, and what is written is what Istio takes.
 
-Everything that comes out is read once more, as `headrace mesh up` reads it: what Istio would refuse is refused here.
+What comes out is read once more, as `headrace mesh up` reads it: what Istio would refuse is refused here.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mesh.istio.document import RefusedError, read_documents
-from mesh.istio.resource import read_resources
-from mesh.render import gateway, workloads
+from mesh.istio.resource import KINDS, read_resources
+from mesh.render import express, gateway, workloads
 from mesh.render.destination_rule import destination_rule
 from mesh.render.resource import Fields
 from mesh.render.routes import virtual_service
 from mesh.render.security import policies
-from mesh.render.services import GATEWAY_FILE, WORKLOADS_FILE, Service, services
+from mesh.render.services import EXPRESS_FILE, GATEWAY_FILE, WORKLOADS_FILE, Service, services
 from mesh.render.source import RenderError, Source
 from mesh.render.telemetry import telemetry
 from mesh.render.text import file_of
@@ -23,9 +23,13 @@ from mesh.render.weights import Live
 
 def render(source: Source, live: Live) -> Mapping[str, str]:
     """File name -> text, in the catalog's order; `live` holds the weights that stay. Raises RenderError."""
+    if source.express is not None and source.endpoints:
+        raise RenderError(["upstream.endpoints: are one machine's; there, listen.express runs the express lane"])
     found = services(source.catalog, source.mesh.gateway)
     files = {service.file: _of_service(service, source, live) for service in found}
     files[GATEWAY_FILE] = gateway.resources(source.mesh.gateway, found)
+    if source.express is not None:
+        files[EXPRESS_FILE] = express.resources(source.mesh, found, source.express)
     if source.endpoints:
         files[WORKLOADS_FILE] = workloads.resources(found, source.endpoints, source.mesh.gateway)
     texts = {name: file_of(resources) for name, resources in files.items()}
@@ -34,16 +38,19 @@ def render(source: Source, live: Live) -> Mapping[str, str]:
 
 
 def _of_service(service: Service, source: Source, live: Live) -> list[Fields]:
+    ingress = express.name_of(source.mesh.ingress) if source.express else None
     return [
-        virtual_service(service, live, proxyless=source.proxyless),
+        virtual_service(service, live, proxyless=source.proxyless, ingress=ingress),
         destination_rule(service, proxyless=source.proxyless),
-        *policies(service, source.mesh, source.issuers),
+        *policies(service, source.mesh, source.issuers, express=source.express is not None),
         telemetry(service.namespace, service.resource_name, service.labels),
     ]
 
 
 def _check(texts: Mapping[str, str]) -> None:
+    documents = (document for name, text in texts.items() for document in read_documents(text, name))
     try:
-        read_resources(document for name, text in texts.items() for document in read_documents(text, name))
+        # Gateway and EnvoyFilter are for no mesh of ours.
+        read_resources(document for document in documents if document.data["kind"] in KINDS)
     except RefusedError as refused:
         raise RenderError(refused.mistakes) from None

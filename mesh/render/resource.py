@@ -21,6 +21,8 @@ _API_VERSIONS: Final[Mapping[str, str]] = {
     "AuthorizationPolicy": "security.istio.io/v1",
     "RequestAuthentication": "security.istio.io/v1",
     "Telemetry": "telemetry.istio.io/v1",
+    "Gateway": "networking.istio.io/v1",
+    "EnvoyFilter": "networking.istio.io/v1alpha3",
 }
 _MILLISECONDS: Final[Mapping[str, float]] = {"ms": 1, "s": 1000, "m": 60_000}
 

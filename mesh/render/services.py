@@ -19,6 +19,9 @@ GATEWAY: Final = "gateway"
 """What the gateway's own resources are called."""
 GATEWAY_FILE: Final = "gateway.yaml"
 WORKLOADS_FILE: Final = "workloads.yaml"
+EXPRESS_LANE: Final = "express-lane"
+"""What the resources of the express lane are called."""
+EXPRESS_FILE: Final = f"{EXPRESS_LANE}.yaml"
 
 _LABEL: Final = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _HOST: Final = re.compile(rf"({_LABEL})\.({_LABEL})(?:\.svc(?:\.cluster\.local)?)?:\d+")
@@ -115,7 +118,11 @@ def _disagreements(service: Service) -> Iterator[str]:
 
 
 def _same_names(found: Iterable[Service], gateway: GatewayWorkload) -> Iterator[str]:
-    files = {GATEWAY_FILE: "the gateway", WORKLOADS_FILE: "the copies on this machine"}
+    files = {
+        GATEWAY_FILE: "the gateway",
+        WORKLOADS_FILE: "the copies on this machine",
+        EXPRESS_FILE: "the express lane",
+    }
     names = {(gateway.namespace, GATEWAY): "the gateway"}
     for service in found:
         file, name = service.file, (service.namespace, service.resource_name)

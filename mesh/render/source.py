@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mesh.catalog import Catalog, Mesh
+from mesh.express.rules import Rules
 
 Endpoints = Mapping[str, Mapping[str, tuple[str, ...]]]
 """model -> version -> addresses of its copies on this machine, `HOST:PORT`."""
@@ -38,7 +39,8 @@ class Source:
     """The models, who the gateway is to the mesh, whose tokens count, and where copies listen on this machine.
 
     Without any endpoints the copies are a cluster's to find. `proxyless`: the gateway has no sidecar, and gRPC's own
-    xDS client does what it can of what is written.
+    xDS client does what it can of what is written. `express`: what Istio's ingress gateway is told where it runs the
+    express lane.
     """
 
     catalog: Catalog
@@ -46,3 +48,4 @@ class Source:
     issuers: tuple[Issuer, ...]
     endpoints: Endpoints = field(default_factory=dict)
     proxyless: bool = False
+    express: Rules | None = None

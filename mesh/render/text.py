@@ -27,6 +27,12 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """A text of several lines stands line by line."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
 for _tag, _form, _first in (
     ("bool", r"[yYnN]", "yYnN"),
     ("int", r"[-+]?0(?:[bB][01_]+|[xX][0-9a-fA-F_]+|[oO]?[0-7_]+)", "-+0"),

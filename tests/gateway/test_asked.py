@@ -23,7 +23,7 @@ def told(socket: Path) -> tuple[float, str]:
 
 
 async def test_a_busy_loop_does_not_keep_it_from_an_answer(tmp_path: Path) -> None:
-    async with asked.answering(Generation(lambda: 1), tmp_path / "s"):
+    async with asked.answering(Generation(lambda: 1), f"unix:{tmp_path / 's'}"):
         with ThreadPoolExecutor(1) as others:
             asking = others.submit(told, tmp_path / "s")
             time.sleep(1)  # noqa: ASYNC251 - the loop is busy
@@ -35,7 +35,7 @@ async def test_a_busy_loop_does_not_keep_it_from_an_answer(tmp_path: Path) -> No
 
 async def test_a_loop_that_hangs_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asked, "_HANGS", 0.3)
-    async with asked.answering(Generation(lambda: 1), tmp_path / "s"):
+    async with asked.answering(Generation(lambda: 1), f"unix:{tmp_path / 's'}"):
         await asyncio.sleep(0.15)
         with ThreadPoolExecutor(1) as others:
             time.sleep(0.5)  # noqa: ASYNC251 - it hangs
@@ -47,5 +47,5 @@ async def test_a_loop_that_hangs_tells_nothing(tmp_path: Path, monkeypatch: pyte
 
 
 async def test_where_there_shall_be_no_lessons_it_says_so(tmp_path: Path) -> None:
-    async with asked.answering(Generation(lambda: None), tmp_path / "s"):
+    async with asked.answering(Generation(lambda: None), f"unix:{tmp_path / 's'}"):
         assert (await asyncio.to_thread(told, tmp_path / "s"))[1] == "-"

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
 import pytest
 
 from gateway.authorize import Permit
 from gateway.call import read_call
 from gateway.caller import Caller
 from gateway.choose import choose
-from gateway.lane import PATH, Generation, Lane
+from gateway.lane import ASK_PATH, LEARN_KEY, PATH, Generation, Lane, common
 from gateway.rpcs import RPCS, Action
+from gateway.server import Addresses, StartError, serving
+from gateway.settings import load
 from mesh.catalog import Model
 from protos import grpc_service_pb2 as pb
+from tests.gateway import world as worlds
+from tests.gateway.world import World
 
 CALLER = Caller("https://id.example/", "al@ice", {}, 1000.0)
 OWN = {"1": {"version": "v1"}, "2": {"version": "v2"}}
@@ -67,6 +79,15 @@ def test_what_the_lane_cannot_do_is_not_taught(call: dict[str, object]) -> None:
     assert told(**call) == ""
 
 
+def test_gateways_that_one_lane_asks_say_the_same_of_the_same() -> None:
+    same, other = ("rules", ("a", "b")), ("rules", ("a",))
+    assert Generation(lambda: same, common).word() == Generation(lambda: same, common).word()
+    assert Generation(lambda: same, common).word() != Generation(lambda: other, common).word()
+    assert Generation(lambda: same).word() != Generation(lambda: same).word()
+    assert len(common(same)) == 16
+    assert Generation(lambda: None, common).word() == ""
+
+
 def test_a_generation_is_another_whenever_a_part_is() -> None:
     parts: list[object] = ["keys"]
     generation = Generation(lambda: parts[0])
@@ -79,3 +100,69 @@ def test_a_generation_is_another_whenever_a_part_is() -> None:
     assert generation.word() == ""
     parts[0] = "other keys"
     assert generation.word() not in ("", first, second)  # who was told to forget has forgotten
+
+
+# ---- an Envoy that is not ours ----
+
+
+@contextlib.asynccontextmanager
+async def behind_an_ingress(world: World, **sections: Any) -> AsyncIterator[Addresses]:
+    """Another gateway of the world's, with these sections in its configuration."""
+    config = json.loads((world.folder / "headrace.yaml").read_text())
+    config["listen"] |= {"express": "external", "asked": "127.0.0.1:0"}
+    path = world.folder / "another.yaml"
+    path.write_text(json.dumps(config | sections))
+    async with serving(load(path, {}), environ={}) as addresses:
+        yield addresses
+
+
+async def asked(addresses: Addresses) -> str:
+    """The generation, once there is one: the keys must be there."""
+    async with (
+        grpc.aio.insecure_channel(addresses.asked or "", options=worlds.CLIENT) as channel,
+        asyncio.timeout(10),
+    ):
+        while True:
+            call = channel.unary_unary(ASK_PATH)(b"", timeout=10)
+            await call
+            if (word := dict(await call.initial_metadata())["x-headrace-generation"]) != "-":
+                return str(word)
+            await asyncio.sleep(0.01)
+
+
+async def taught(world: World, address: str, *more: tuple[str, str]) -> list[str]:
+    """What a call's answer teaches."""
+    body = pb.ModelInferRequest(model_name="digits").SerializeToString()
+    async with grpc.aio.insecure_channel(address, options=worlds.CLIENT) as channel:
+        call = channel.unary_unary(PATH)(body, metadata=[world.bearer(), *more], timeout=10)
+        await call
+        return [str(value) for key, value in await call.initial_metadata() if key == "x-headrace-permit"]
+
+
+async def test_a_gateway_behind_an_envoy_of_others_teaches_it(world: World) -> None:
+    async with behind_an_ingress(world) as addresses:
+        word = await asked(addresses)
+        (lesson,) = await taught(world, addresses.grpc, (LEARN_KEY, "1"))
+        generation, *_, retries, _, clusters, authority, _, _, _, _ = lesson.split(" ")
+        assert generation == word
+        assert (retries, clusters, authority) == ("0", "100=digits.models.svc:8001", "digits.models.svc:8001")
+        assert await taught(world, addresses.grpc) == []
+
+
+async def test_callers_of_a_gateway_that_is_in_front_itself_are_taught_nothing(world: World) -> None:
+    assert await taught(world, world.address, (LEARN_KEY, "1")) == []
+
+
+async def test_gateways_of_one_configuration_say_the_same_and_those_of_another_something_else(world: World) -> None:
+    async with behind_an_ingress(world) as one, behind_an_ingress(world) as two:
+        assert await asked(one) == await asked(two)
+        async with behind_an_ingress(world, grants=[]) as other:
+            assert await asked(other) != await asked(one)
+
+
+async def test_where_the_lane_asks_may_be_taken(world: World) -> None:
+    async with behind_an_ingress(world) as one:
+        listen = {"address": "127.0.0.1:0", "admin": None, "express": "external", "asked": one.asked}
+        with pytest.raises(StartError, match=f"cannot listen on {one.asked}: another process has the port"):
+            async with behind_an_ingress(world, listen=listen):
+                pytest.fail("it is taken")

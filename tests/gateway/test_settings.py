@@ -148,7 +148,7 @@ def test_settings_do_not_change(path: Path) -> None:
         ("  sample: 0.1", "  sample: 1.5", "telemetry.sample: Input should be less than or equal to 1"),
         ("  otlp: http://127.0.0.1:4317", "  otlp: 127.0.0.1:4317", "no OTLP/gRPC endpoint"),
         ("  otlp: http://127.0.0.1:4317", "  otlp: http://127.0.0.1:4318/v1/traces", "no OTLP/gRPC endpoint"),
-        ("  drain: 10s", "  express: maybe", "listen.express: Input should be 'auto', 'on' or 'off'"),
+        ("  drain: 10s", "  express: maybe", "listen.express: Input should be 'auto', 'on', 'off' or 'external'"),
         ("  mode: direct", "  mode: magic", "upstream.mode: Input should be 'direct', 'mesh' or 'xds'"),
         ("  mode: direct", "  proxy: 127.0.0.1:15001", "upstream.proxy: is for the mode mesh"),
         ('"2": 127.0.0.1:8102}', '"2": []}', "upstream.endpoints.digits.2: .* at least 1 item"),

@@ -27,7 +27,7 @@ from gateway import asked
 from gateway.server import StartError
 from headrace import door
 from mesh.envoy.admin import Admin
-from mesh.express import front, rules
+from mesh.express import front, parts, rules
 from mesh.local import process
 from mesh.testing.calls import interval
 from protos import grpc_service_pb2 as pb
@@ -239,14 +239,14 @@ async def altered(
     folder: Path, monkeypatch: pytest.MonkeyPatch, check: str, without: str, **options: Any
 ) -> AsyncIterator[World]:
     """A gateway whose lane has something else in place of a part of its script."""
-    script = front.script
+    script = parts.script
 
     def other(rules: Any) -> str:
         source = script(rules)
         assert source.count(check) == 1, f"{check!r} is there {source.count(check)} times"
         return source.replace(check, without)
 
-    monkeypatch.setattr(front, "script", other)
+    monkeypatch.setattr(parts, "script", other)
     async with worlds.world(folder, express=True, **options) as made:
         yield made
 
@@ -343,7 +343,7 @@ async def test_callers_cannot_steer_the_lane(express: World) -> None:
 async def test_if_what_callers_say_to_the_lane_were_left_they_could(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "_OURS", ())
+    monkeypatch.setattr(parts, "_OURS", ())
     async with worlds.world(tmp_path, express=True) as world:
         steering = (("x-headrace-lane", "express"), ("x-headrace-cluster", world.two.address))
         server_live = world.channel.unary_unary(worlds.SERVICE + "ServerLive")
@@ -435,7 +435,7 @@ async def test_a_copy_that_says_that_it_does_not_serve_gets_no_calls(tmp_path: P
 async def test_a_worker_may_take_longer_than_a_message(
     more: tuple[tuple[str, str], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "_MESSAGE_WITHIN", "1s")
+    monkeypatch.setattr(front, "IDLE", "1s")
 
     async def slow(message: bytes, context: grpc.aio.ServicerContext) -> bytes:
         await asyncio.sleep(2.5)

@@ -16,6 +16,7 @@ from headrace.failure import CommandError
 from headrace.printable import printable
 
 if TYPE_CHECKING:
+    from gateway.settings import Settings
     from mesh.render.folder import Changes
 
 
@@ -26,6 +27,9 @@ def render(
     *,
     reset_weights: Annotated[
         bool, typer.Option("--reset-weights", metavar="", help="Start over with the weights of the models' traffic.")
+    ] = False,
+    express: Annotated[
+        bool, typer.Option("--express", metavar="", help="Also for the express lane at Istio's ingress gateway.")
     ] = False,
 ) -> None:
     """Write the Istio resources of a configuration's models: a file for each host, one for the gateway.
@@ -43,7 +47,7 @@ def render(
 
     try:
         loaded = settings.load(config, os.environ)
-        source = source_of(loaded)
+        source = source_of(loaded, express=express)
         present = folder.read(to)
         live = {} if reset_weights else weights.live(folder.ours(present))
         changes = folder.changes(rendered(source, live), present)
@@ -58,8 +62,16 @@ def render(
     except OSError as error:
         raise CommandError(f"{error.filename} cannot be used: {error.strerror}") from None
     typer.echo(printable((_as_json if output is Output.JSON else _as_lines)(to, changes, shifted)))
-    for hint in _hints(source.mesh.trust_domain, loaded.upstream.proxy):
+    for hint in (*_hints(source.mesh.trust_domain, loaded.upstream.proxy), *(_of_lane(loaded) if express else ())):
         typer.echo(hint, err=True)
+
+
+def _of_lane(loaded: Settings) -> Iterator[str]:
+    """What is to be looked at where the ingress gateway runs the lane."""
+    if loaded.listen.express != "external":
+        yield "the gateway teaches that lane only with listen.express: external"
+    if loaded.mesh.ingress.credential is None:
+        yield "callers come in by plain text: mesh.ingress.credential names the secret of a certificate"
 
 
 def _hints(domain: str, proxy: str | None) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.gateway.certificates import Authority
 from tests.mesh.render.rendered import CATALOGS, committed
 
 CANARY = next(path for path in CATALOGS if path.name == "canary")
@@ -175,3 +176,62 @@ def test_a_folder_that_cannot_be_written(config: Path, tmp_path: Path) -> None:
     done = render(config, tmp_path / "file" / "istio")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"headrace: {tmp_path / 'file' / 'istio'} cannot be used: Not a directory\n"
+
+
+IN_FULL = CONFIG.replace(".models:8001", ".models.svc.cluster.local:8001")
+LANE = IN_FULL + "listen: {express: external}\nmesh: {ingress: {credential: door}}\n"
+
+
+def test_with_the_express_lane_there_is_a_file_more(config: Path, to: Path) -> None:
+    config.write_text(LANE)
+    assert rendered(config, to, "--express")["written"] == [
+        *("digits.yaml", "faces.yaml", "gateway.yaml", "express-lane.yaml"),
+    ]
+    shift(to / "digits.yaml")
+    assert rendered(config, to, "--express")["shifted"] == {"digits": {"1": 20, "2": 80}}
+    assert rendered(config, to)["removed"] == ["express-lane.yaml"]
+    assert "express" not in (to / "digits.yaml").read_text()
+
+
+def test_a_shift_is_both_lanes(config: Path, to: Path) -> None:
+    config.write_text(LANE)
+    rendered(config, to, "--express")
+    before = (to / "digits.yaml").read_text()
+    command = [sys.executable, "-m", "headrace", "mesh", "shift", "digits", "1=20", "2=80", "--dir", str(to)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    after = before.replace("weight: 90", "weight: 20").replace("weight: 10", "weight: 80")
+    assert (to / "digits.yaml").read_text() == after != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        ("express: external", "express: off", "the gateway teaches that lane only with listen.express: external"),
+        ("credential: door", "port: 8080", "callers come in by plain text: mesh.ingress.credential names the secret"),
+    ],
+)
+def test_what_is_to_be_looked_at_with_the_express_lane(old: str, new: str, hint: str, config: Path, to: Path) -> None:
+    config.write_text(LANE)
+    assert render(config, to, "--express").stderr == ""
+    config.write_text(LANE.replace(old, new))
+    assert render(config, to, "--express").stderr.startswith(hint)
+    assert render(config, to).stderr == ""
+
+
+def test_the_gateway_behind_an_ingress_has_no_tls_of_its_own(config: Path, to: Path) -> None:
+    certificate, key = Authority().issue("127.0.0.1")
+    (config.parent / "server.pem").write_bytes(certificate)
+    (config.parent / "server.key").write_bytes(key)
+    tls = "{express: external, tls: {certificate: server.pem, key: server.key}}"
+    config.write_text(LANE.replace("{express: external}", tls))
+    assert rendered(config, to)
+    done = render(config, to, "--express")
+    assert done.returncode == 1
+    assert done.stderr.startswith("headrace: the resources cannot be written\nlisten.tls: is the gateway's own")
+
+
+def test_short_hosts_are_not_for_the_express_lane(config: Path, to: Path) -> None:
+    done = render(config, to, "--express")
+    assert done.returncode == 1
+    assert "host: must be digits.models.svc.cluster.local:8001, in full, for the express lane" in done.stderr

@@ -44,8 +44,8 @@ def test_both_names_of_a_field_and_null() -> None:
         (_http("delegate: {name: x}"), "spec.http[0].delegate: not implemented"),
         (_text("VirtualService", "{hosts: [digits], tcp: []}"), "spec.tcp: not implemented"),
         (
-            _text("VirtualService", f"{{hosts: [digits], gateways: [edge], http: [{{{ROUTE}}}]}}"),
-            "spec.gateways[0]: not i",
+            _text("VirtualService", f"{{hosts: [digits], gateways: [a/b/c], http: [{{{ROUTE}}}]}}"),
+            "spec.gateways[0]: 'a/b' is no name",
         ),
         (_text("EnvoyFilter", "{}"), "kind: not implemented: networking.istio.io/v1 EnvoyFilter"),
         (

@@ -7,16 +7,16 @@ from typing import Any, cast
 import pytest
 
 from mesh.catalog import Model
-from mesh.render.routes import virtual_service
+from mesh.render.routes import names_of_carried, virtual_service
 from tests.mesh.render.models import canary, model, service
 
 STREAM = {"exact": "/inference.GRPCInferenceService/ModelStreamInfer"}
 HOST = "digits.models.svc.cluster.local"
 
 
-def routes(*models: Model, live: Any = None) -> dict[str, Any]:
+def routes(*models: Model, live: Any = None, ingress: str | None = None) -> dict[str, Any]:
     """Name -> route, in order."""
-    spec = cast("dict[str, Any]", virtual_service(service(*models), live or {})["spec"])
+    spec = cast("dict[str, Any]", virtual_service(service(*models), live or {}, ingress=ingress)["spec"])
     assert len({route["name"] for route in spec["http"]}) == len(spec["http"])
     return {route["name"]: route for route in spec["http"]}
 
@@ -102,3 +102,38 @@ def test_retries(changes: dict[str, Any], retries: dict[str, Any]) -> None:
     found = routes(model(**changes))
     assert found["digits-v1"]["retries"] == retries
     assert found["digits-default"]["retries"] == retries
+
+
+LANE = {"x-headrace-lane": {"exact": "express"}}
+
+
+def test_an_ingress_gateway_gets_what_the_lane_carries_and_nothing_else() -> None:
+    found = routes(canary(), ingress="edge/lane")
+    version = {"x-model-version": {"exact": "2"}}
+    assert found["digits-v2"]["match"] == [
+        {"headers": version, "gateways": ["mesh"]},
+        {"headers": version | LANE, "gateways": ["edge/lane"]},
+    ]
+    assert found["digits-default"]["match"] == [{"gateways": ["mesh"]}, {"headers": LANE, "gateways": ["edge/lane"]}]
+    for name in ("digits-v1-stream", "digits-v2-stream", "digits-default-stream"):
+        (match,) = found[name]["match"]
+        assert match["gateways"] == ["mesh"]
+    without = routes(canary())
+    assert [route | {"match": None} for route in found.values()] == [
+        route | {"match": None} for route in without.values()
+    ]
+
+
+def test_sequences_do_not_leave_the_mesh() -> None:
+    found = routes(model("a", sequence=True), model("b"), ingress="edge/lane")
+    assert [one["gateways"] for one in found["a-default"]["match"]] == [["mesh"]]
+    assert [one["gateways"] for one in found["b-default"]["match"]] == [["mesh"], ["edge/lane"]]
+    assert virtual_service(service(model(sequence=True)), {}, ingress="edge/lane") == virtual_service(
+        service(model(sequence=True)), {}
+    )
+
+
+def test_the_routes_of_carried_calls_have_the_names_that_are_told() -> None:
+    found = routes(canary(), ingress="edge/lane")
+    bound = [name for name, route in found.items() if len(route["match"]) == 2]
+    assert tuple(bound) == names_of_carried(canary())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from mesh.catalog import GatewayWorkload, Mesh, Model
+from mesh.catalog import GatewayWorkload, Ingress, Mesh, Model
 from mesh.render.security import policies
 from mesh.render.source import Issuer
 from tests.mesh.render.models import model, service
@@ -18,8 +18,14 @@ INFERENCE, HEALTH = "/inference.GRPCInferenceService/*", "/grpc.health.v1.Health
 PRINCIPAL = "cluster.local/ns/infer/sa/gateway"
 
 
-def spec(kind: str, *models: Model, mesh: Mesh = Mesh()) -> dict[str, Any]:  # noqa: B008 - it is frozen
-    found = {one["kind"]: cast("dict[str, Any]", one["spec"]) for one in policies(service(*models), mesh, ISSUERS)}
+def spec(
+    kind: str,
+    *models: Model,
+    mesh: Mesh = Mesh(),  # noqa: B008 - it is frozen
+    express: bool = False,
+) -> dict[str, Any]:
+    written = policies(service(*models), mesh, ISSUERS, express=express)
+    found = {one["kind"]: cast("dict[str, Any]", one["spec"]) for one in written}
     assert found.keys() == {"PeerAuthentication", "AuthorizationPolicy", "RequestAuthentication"}
     return found[kind]
 
@@ -76,3 +82,19 @@ def test_the_keys_of_every_issuer() -> None:
         {"issuer": "accounts", "audiences": ["a", "b"], "jwks": '{"keys": []}', "forwardOriginalToken": True},
         {"issuer": "https://other.example", "audiences": ["headrace"], "forwardOriginalToken": True},
     ]
+
+
+def test_with_the_express_lane_the_ingress_gateway_may_infer_and_nothing_else() -> None:
+    mesh = Mesh(ingress=Ingress(namespace="edge", service_account="door"))
+    ours, its = spec("AuthorizationPolicy", model(), mesh=mesh, express=True)["rules"]
+    assert [ours] == spec("AuthorizationPolicy", model())["rules"]
+    assert its == {
+        "from": [{"source": {"principals": ["cluster.local/ns/edge/sa/door"]}}],
+        "to": [{"operation": {"paths": ["/inference.GRPCInferenceService/ModelInfer"]}}],
+    }
+    *_, its = spec("AuthorizationPolicy", model(forward_token=True), mesh=mesh, express=True)["rules"]
+    assert its["from"][0]["source"]["requestPrincipals"] == [f"{issuer.name}/*" for issuer in ISSUERS]
+
+
+def test_where_every_call_takes_python_the_ingress_gateway_may_do_nothing() -> None:
+    assert len(spec("AuthorizationPolicy", model(sequence=True), express=True)["rules"]) == 1

@@ -48,3 +48,10 @@ def test_block_style_in_the_order_given_and_nothing_by_reference() -> None:
 def test_who_wrote_it() -> None:
     assert is_ours(file_of([{"a": "b"}]))
     assert not is_ours("a: b\n")
+
+
+def test_a_text_of_several_lines_stands_line_by_line() -> None:
+    text = "if a then\n  b = [[\\ '\"]]\nend\n"
+    written = file_of([{"kind": text}])
+    assert "  b = [[\\ '\"]]\n" in written
+    assert yaml.safe_load(written) == {"kind": text}
