@@ -78,6 +78,11 @@ class Exchange:
         if self._span.is_recording():
             self._span.set_attributes(_named(self.rpc) | {tracing.REQUEST_ID: self.request_id, tracing.LANE: "python"})
 
+    @property
+    def age(self) -> float:
+        """Seconds since the call came."""
+        return self._clock() - self._started
+
     async def read(self) -> bytes:
         """The one message of a unary RPC. Raises HeadraceError: REQUEST_MALFORMED where there is none, DEADLINE."""
         if self._until is not None and self._until <= self._started + _READ_WITHIN:  # then gRPC ends the call in time

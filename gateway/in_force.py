@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Final
 
@@ -50,21 +50,25 @@ class InForce:
             raise RuntimeError("nothing is in force yet")
         return self._steps
 
-    def take(self, settings: Settings, built: Built) -> None:
-        """Have the next call decided by these settings."""
+    def take(self, settings: Settings, built: Built, *, teaches: bool = True) -> None:
+        """Have the next call decided by these settings; with `teaches`, the lane is taught what is decided."""
         self._steps = Steps(
             verifier=built.verifier,
             authorizer=Authorizer(_grants(settings)),
             catalog=settings.catalog,
             upstream=self._upstream(settings, built),
             local=built.local,
-            lane=_lane(settings, built),
+            lane=_lane(settings, built) if teaches else None,
             draw=built.draw,
             now=lambda: self.steps,
         )
         self.settings = settings
         # By other code, too: lessons may outlive the process that gave them.
         self.decided_by = version("headrace") + settings.model_dump_json(include=_DECIDE)
+
+    def teach(self, built: Built) -> None:
+        """Have the lane taught what is decided from now on."""
+        self._steps = replace(self.steps, lane=_lane(self.settings, built))
 
     async def close(self) -> None:
         """End every channel; calls under way are cancelled."""

@@ -28,6 +28,7 @@ ASK_PATH: Final = "/headrace.Lane/Generation"
 LEARN_KEY: Final = "x-headrace-learn"
 _LESSON_KEY: Final = "x-headrace-permit"
 _NONE: Final = "-"
+_LONGEST: Final = 8192  # characters of a lesson; a connection does not survive headers that are too long
 
 
 class Door(Protocol):
@@ -110,7 +111,8 @@ class Lane:
         """
         if not since or since != self.generation.word() or not self._teachable(call, route):
             return ()
-        return ((_LESSON_KEY, " ".join(map(str, (since, *self._told(call, permit, route))))),)
+        lesson = " ".join(map(str, (since, *self._told(call, permit, route))))
+        return ((_LESSON_KEY, lesson),) if len(lesson) <= _LONGEST else ()
 
     def _told(self, call: Call, permit: Permit, route: Route) -> tuple[str | int, ...]:
         model, caller = route.model, permit.caller
@@ -119,7 +121,7 @@ class Lane:
             int(model.timeout * 1000),
             model.max_request,
             int(model.forward_token),
-            model.tries if self.tries else 0,
+            model.tries if self.tries and model.retries.on else 0,
             ",".join(sorted(self._statuses(model))) or _NONE,
             ";".join(f"{share}={cluster}" for cluster, share in self._shares(route).items()),
             model.host,

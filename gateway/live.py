@@ -20,7 +20,9 @@ log = logging.getLogger("headrace.gateway")
 _LOOK: Final = 0.2  # seconds between looks at the file
 _FIXED: Final = ("listen", "issuers", "mesh", "telemetry")
 
-Mark = tuple[int, int, int]
+_AGAIN: Final = 2.0  # seconds after which what could not be taken is tried again
+
+Mark = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -40,28 +42,32 @@ class Source:
             found = self.path.stat()
         except OSError:
             return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 async def follow(source: Source, take: Callable[[Settings], Awaitable[None]]) -> None:
-    """Have every good change of the file taken, until cancelled. What is no good is told once.
+    """Have every good change of the file taken, until cancelled.
 
-    The first look takes what it finds, too: the file may have changed since it was read.
+    The first look takes what it finds, too: the file may have changed since it was read. What cannot be taken is told
+    once, and tried again: what it names may come later.
     """
     seen: Mark | None = None
     last: Mark | None = None
+    told = ""
     while True:
         await asyncio.sleep(_LOOK)
         before, last = last, await asyncio.to_thread(source.mark)
         if last is None or last == seen or last != before:
             continue  # nothing new, or it is still being written
-        seen = last
         try:
             await take(await asyncio.to_thread(source.load))
-        except SettingsError as error:
-            log.error("the new configuration cannot be used; the one before stays in force\n%s", error)  # noqa: TRY400
-        except Exception:
-            log.exception("the new configuration could not be taken; the one before stays in force")
+        except (SettingsError, OSError) as error:
+            if str(error) != told:
+                log.error("the new configuration cannot be used; the one before stays in force\n%s", error)  # noqa: TRY400
+            told = str(error)
+            await asyncio.sleep(_AGAIN - _LOOK)
+        else:
+            seen, told = last, ""
 
 
 def changed(start: Settings, found: Settings) -> tuple[Settings, tuple[str, ...]]:

@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,7 @@ _MAX_STREAMS = 1000  # calls at a time on one connection
 _MAX_CALLS = 10_000  # calls at a time; gRPC refuses more with RESOURCE_EXHAUSTED
 _HOLDING = 0.3  # seconds at most in which new calls are held back before connections are closed to them
 _FORGOTTEN = 1.0  # seconds after which nothing is carried any more by what was in force before
+_AGAIN = 1.0  # seconds
 _CLOSING = 0.05  # seconds in which gRPC has told every connection
 
 
@@ -150,7 +151,7 @@ async def serving(
             yield Addresses(door.address if door else address, admin, asked)
         finally:
             if following is not None:
-                following.cancel()
+                await _ended(following)
             await _drain(server, door, readiness, settings.listen, hurry or asyncio.Event())
 
 
@@ -169,25 +170,48 @@ async def _asked(
 
 
 async def _followed(source: Source, in_force: InForce, built: Built, door: Door | None) -> None:
-    """Have every good change of the source in force, in order: places are known before calls are sent there."""
+    """Have every good change of the source in force at once; it is taught to the lane when that finds the copies."""
     start = in_force.settings
+    findable, placing = [start], contextlib.AsyncExitStack()
+
+    async def place(settings: Settings) -> None:
+        findable.append(settings)
+        await _until_found(door, findable)
+        in_force.teach(built)
+        await asyncio.sleep(_FORGOTTEN)
+        findable[:] = [settings]
+        await _until_found(door, findable)
 
     async def take(found: Settings) -> None:
-        before = in_force.settings
         settings, waiting = changed(start, found)
         if waiting:
             log.warning("changed in the configuration, but takes a restart: %s", ", ".join(waiting))
-        if settings == before:
+        if settings == in_force.settings:
             return
-        if door is not None:
-            await door.find(before, settings)
-        in_force.take(settings, built)
+        await placing.aclose()  # of what was there before
+        in_force.take(settings, built, teaches=door is None)
         log.info("the configuration has changed, and is in force")
         if door is not None:
-            await asyncio.sleep(_FORGOTTEN)
-            await door.find(settings)
+            placing.push_async_callback(_ended, asyncio.create_task(place(settings)))
 
-    await follow(source, take)
+    async with placing:
+        await follow(source, take)
+
+
+async def _until_found(door: Door | None, findable: Sequence[Settings]) -> None:
+    while door is not None:
+        try:
+            await door.find(*findable)
+        except OSError as error:
+            log.warning("where copies are cannot be told to the Envoy in front: %s; it is tried again", error)
+            await asyncio.sleep(_AGAIN)
+        else:
+            return
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _drain(

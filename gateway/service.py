@@ -33,6 +33,8 @@ from gateway.verify import Verifier
 from mesh.catalog import Catalog
 from protos.boundary import refuse
 
+_AT_ONCE: Final = 0.2  # seconds in which nothing changes that anyone was promised
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -61,10 +63,11 @@ class Steps:
         since = self.lane.generation.word() if self.lane else ""
         caller = await self._admit(exchange)
         call = read_call(exchange.rpc, await exchange.read())
+        now, caller = await self._by_now(exchange, caller)
         exchange.asks(call)
-        permit, route = self.decide(caller, call)
-        answer = await forward(permit, route, exchange, self.upstream)
-        lesson = self.lane.lesson(since, call, permit, route) if self.lane and exchange.header(LEARN_KEY) else ()
+        permit, route = now.decide(caller, call)
+        answer = await forward(permit, route, exchange, now.upstream)
+        lesson = now.lane.lesson(since, call, permit, route) if now.lane and exchange.header(LEARN_KEY) else ()
         return await exchange.reply(answer, lesson)
 
     async def pass_on_stream(self, exchange: Exchange) -> None:
@@ -84,10 +87,11 @@ class Steps:
         """One message to every service that it concerns, and their answers as one."""
         caller = await self._admit(exchange)
         call = read_call(exchange.rpc, await exchange.read())
+        now, caller = await self._by_now(exchange, caller)
         exchange.asks(call)
-        passages = gather.passages(caller, call, self.authorizer, self.catalog, self.upstream)
+        passages = gather.passages(caller, call, now.authorizer, now.catalog, now.upstream)
         answer = gather.merged if exchange.rpc.way == "gather" else gather.everywhere
-        return await exchange.reply(await answer(passages, exchange, self.upstream))
+        return await exchange.reply(await answer(passages, exchange, now.upstream))
 
     async def _admit(self, exchange: Exchange) -> Caller:
         """Who calls, if there is anything at all that it may do here; before its message is read."""
@@ -95,6 +99,13 @@ class Steps:
         exchange.known(caller)
         self.authorizer.admit(caller, exchange.rpc.action)
         return caller
+
+    async def _by_now(self, exchange: Exchange, caller: Caller) -> tuple[Steps, Caller]:
+        """What holds now that the message is there, and who calls: it may have taken longer than a token or a grant."""
+        if exchange.age < _AT_ONCE:
+            return self, caller
+        now = self.now()
+        return now, await now.verifier.verify(exchange.metadata)
 
     def decide(self, caller: Caller, call: Call) -> tuple[Permit, Route]:
         """May it, and where to. Raises HeadraceError."""

@@ -6,6 +6,7 @@ Python servicer asks protobuf's pool, which does not find files by a method's na
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final, cast
 
@@ -24,6 +25,8 @@ _METHODS: Final = frozenset(
     f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo" for version in ("v1", "v1alpha")
 )
 _LONGEST: Final = 4096  # bytes of a question; it is read from anyone, and sent back with the answer
+_WITHIN: Final = 10.0  # seconds in which each must come, and its answer be taken
+_MOST: Final = 64  # askers at a time
 
 
 class _Pool:
@@ -47,24 +50,47 @@ class _Pool:
 class _Handler(grpc.GenericRpcHandler):
     def __init__(self, services: tuple[str, ...]) -> None:
         pool = cast("descriptor_pool.DescriptorPool", _Pool())
+        self._askers = 0
         self._servicer: Any = reflection.aio.ReflectionServicer((*services, reflection.SERVICE_NAME), pool)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         known = handler_call_details.method in _METHODS
         return grpc.stream_stream_rpc_method_handler(self._answer) if known else None
 
-    async def _answer(
-        self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[bytes]:
+    async def _answer(self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> None:
         async def questions() -> AsyncIterator[ServerReflectionRequest]:
-            async for message in messages:
+            while True:
+                async with asyncio.timeout(_WITHIN):
+                    message = await anext(messages, None)
+                if message is None:
+                    return
                 yield _question(message)
 
+        self._askers += 1
         try:
-            async for answer in self._servicer.ServerReflectionInfo(questions(), context):
-                yield answer.SerializeToString()
+            if self._askers > _MOST:
+                raise _refusal(Reason.OVERLOADED, "too many ask what there is; ask again later")
+            answers = self._servicer.ServerReflectionInfo(questions(), context)
+            async for answer in answers:
+                async with asyncio.timeout(_WITHIN):
+                    await context.write(answer.SerializeToString())
+        except TimeoutError:
+            await refuse(context, _refusal(Reason.DEADLINE, "time is up"))
         except HeadraceError as error:
             await refuse(context, error)
+        finally:
+            self._askers -= 1
+
+
+_STATUS: Final = {
+    Reason.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.REQUEST_MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
+}
+
+
+def _refusal(reason: Reason, public: str) -> HeadraceError:
+    return HeadraceError(_STATUS[reason], reason, public)
 
 
 def _question(message: bytes) -> ServerReflectionRequest:
@@ -75,7 +101,7 @@ def _question(message: bytes) -> ServerReflectionRequest:
         public = "the question is too long"
     except DecodeError:
         public = "the question cannot be read"
-    raise HeadraceError(grpc.StatusCode.INVALID_ARGUMENT, Reason.REQUEST_MALFORMED, public)
+    raise _refusal(Reason.REQUEST_MALFORMED, public)
 
 
 def enable(server: grpc.aio.Server, *services: str) -> None:

@@ -8,6 +8,7 @@ local byte, find, format, gsub, lower, sub =
 -- ---- metadata ----
 
 local MOST_KINDS = 1024
+local LONGEST_KEPT = 256 -- bytes of a key that is worth remembering
 local kept, size_kept = {}, 0
 
 -- Whether callers get a key, worked out once for each: not if any proxy could read it as one that they do not get.
@@ -22,10 +23,12 @@ local function keeps(key)
     local prefix = RULES.prefixes[index]
     keep = keep and (RULES.told[key] or sub(plain, 1, #prefix) ~= prefix)
   end
-  if size_kept >= MOST_KINDS then
-    kept, size_kept = {}, 0
+  if #key <= LONGEST_KEPT then
+    if size_kept >= MOST_KINDS then
+      kept, size_kept = {}, 0
+    end
+    kept[key], size_kept = keep, size_kept + 1
   end
-  kept[key], size_kept = keep, size_kept + 1
   return keep
 end
 

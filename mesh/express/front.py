@@ -85,7 +85,6 @@ def _listener(front: Front) -> Json:
     return {
         "name": LISTENER,
         "address": {"socket_address": {**part(address, "socket_address"), "ipv4_compat": "[::]" in front.address}},
-        "per_connection_buffer_limit_bytes": held(front.largest),
         "filter_chains": [chain],
     }
 
@@ -109,7 +108,7 @@ def _routes(front: Front) -> list[Json]:
     return [
         {"match": {"prefix": "/", "headers": [_by(EXPRESS)]}, **carried(), "route": to_copies},
         {"match": {"path": front.rules.path, "headers": [_by(PYTHON)]}, "route": python},
-        {"match": {"path": front.rules.path}, "route": undecided},
+        {"match": {"path": front.rules.path}, "request_body_buffer_limit": held(front.largest), "route": undecided},
         {"match": {"prefix": "/"}, "route": python},
     ]
 

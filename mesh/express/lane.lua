@@ -36,6 +36,9 @@ local function decide(handle)
   if headers:get(":method") ~= "POST" or headers:get("content-type") ~= "application/grpc" then
     return nil
   end
+  if headers:get("te") ~= "trailers" then
+    return nil -- a worker may not take it
+  end
   local trace = trace_of(headers)
   if trace == nil or trace == SAMPLED and RULES.tracing == "python" then
     return nil
@@ -98,7 +101,9 @@ local function send(handle, lesson, model, dropped, timeout, trace)
   headers:replace("x-request-id", id)
   if lesson.retries then
     headers:replace("x-envoy-max-retries", lesson.retries)
-    headers:replace("x-envoy-retry-on", "connect-failure,refused-stream,reset")
+    if find(lesson.statuses, "unavailable", 1, true) then -- which gRPC calls all of these
+      headers:replace("x-envoy-retry-on", "connect-failure,refused-stream,reset")
+    end
     headers:replace("x-envoy-retry-grpc-on", lesson.statuses)
   end
   local cluster = drawn(lesson.shares)
@@ -113,15 +118,30 @@ local function send(handle, lesson, model, dropped, timeout, trace)
   handle:clearRouteCache()
 end
 
-function envoy_on_request(handle)
-  if handle:headers():get(":path") ~= RULES.path then
-    return
+-- Whether Python would refuse the call in words with which no connection survives: they repeat a key that is too long.
+local function unspeakable(headers)
+  for key in pairs(headers) do
+    if #key > LONGEST_KEY then
+      return true
+    end
   end
-  local lesson, model, dropped, timeout, trace = decide(handle)
-  if lesson ~= nil then
-    send(handle, lesson, model, dropped, timeout, trace)
-  else
-    handle:headers():replace("x-headrace-lane", "python")
+  return false
+end
+
+function envoy_on_request(handle)
+  local to_infer = handle:headers():get(":path") == RULES.path
+  if to_infer then
+    local lesson, model, dropped, timeout, trace = decide(handle)
+    if lesson ~= nil then
+      send(handle, lesson, model, dropped, timeout, trace)
+      return
+    end
+  end
+  local headers = handle:headers()
+  if unspeakable(headers) then
+    handle:respond(RULES.too_long)
+  elseif to_infer then
+    headers:replace("x-headrace-lane", "python")
     handle:clearRouteCache()
   end
 end

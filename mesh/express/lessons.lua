@@ -29,6 +29,7 @@ local TOKEN_COSTS, LESSON_COSTS = 512, 1024 -- bytes besides the texts
 local known, earlier, size_known = {}, {}, 0
 local generation = nil
 local confirmed_at = 0 -- milliseconds; when it was asked for that last was told
+local asked, last_told = 0, 0 -- numbers of questions
 local asks, asks_since = 0, 0 -- that are not answered, and the beginning of the time in which they are counted
 
 local function forget()
@@ -130,15 +131,17 @@ local function current(handle, now)
   if asks >= MOST_ASKS then
     return false
   end
-  asks = asks + 1
+  asks, asked = asks + 1, asked + 1
+  local mine = asked
   local told = handle:httpCall(RULES.asked, QUESTION, RULES.no_message, RULES.ask_within)["x-headrace-generation"]
   if told == nil then
     return false
   end
   asks = 0
-  if now < confirmed_at then
-    return true -- what was asked later was told before
+  if mine < last_told then
+    return confirmed_at > 0 -- what was asked later was told before
   end
+  last_told = mine
   if told ~= generation then
     forget()
     generation = told

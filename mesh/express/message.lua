@@ -79,7 +79,7 @@ local function read(body, size)
         return nil
       end
       if parameters ~= nil then
-        if field == parameters or field == 0 or field > 5 then
+        if field == parameters or field == 0 or field > 5 or field <= 3 and length > LONGEST then
           return nil
         end
         position = ends

@@ -2,6 +2,8 @@
 
 local PASSES, DROPPED, DECIDED = 1, 2, 3 -- DECIDED: looked at by name
 local MOST_KINDS = 1024
+local LONGEST_KEPT = 256 -- bytes of a key that is worth remembering
+local LONGEST_KEY = 1024
 
 local kinds, size_kinds = {}, 0
 
@@ -18,10 +20,12 @@ local function kind_of(key)
       kind = DROPPED
     end
   end
-  if size_kinds >= MOST_KINDS then
-    kinds, size_kinds = {}, 0
+  if #key <= LONGEST_KEPT then
+    if size_kinds >= MOST_KINDS then
+      kinds, size_kinds = {}, 0
+    end
+    kinds[key], size_kinds = kind, size_kinds + 1
   end
-  kinds[key], size_kinds = kind, size_kinds + 1
   return kind
 end
 
@@ -69,6 +73,7 @@ end
 local SAMPLED, UNSAMPLED, NONE = 1, 2, 3
 local CONTEXT = "^00%-(%x+)%-(%x+)%-%x(%x)$" -- https://www.w3.org/TR/trace-context/#traceparent-header
 local LONGEST_STATE = 512
+local STATE = "^[%l%d][%w_%-%*/@]*=[%w_%-%*/@=,.:;~+]*$" -- of what #tracestate-header allows
 
 -- Of which kind of trace a call is; nil: what it says of it takes Python to read.
 local function trace_of(headers)
@@ -83,7 +88,7 @@ local function trace_of(headers)
   if trace == nil or #trace ~= 32 or #span ~= 16 then
     return nil
   end
-  if state ~= nil and #state > LONGEST_STATE or headers:getNumValues("tracestate") > 1 then
+  if state ~= nil and (#state > LONGEST_STATE or not find(state, STATE)) or headers:getNumValues("tracestate") > 1 then
     return nil
   end
   if find(parent, "%u") or not find(trace, "[^0]") or not find(span, "[^0]") then

@@ -13,6 +13,7 @@ from mesh.express.rules import (
     LEARN_KEY,
     LESSON_KEY,
     MESSAGE_WITHIN,
+    PYTHON,
     Rules,
     script,
     script_of_answers,
@@ -37,7 +38,8 @@ _ANSWERS: Final = "answers"
 _OURS: Final = (LANE_KEY, CLUSTER_KEY, LEARN_KEY, LESSON_KEY, GENERATION_KEY, TO_KEY)
 _STREAMS: Final = 1000  # calls at a time on one connection, as of the Python lane's own door
 _WINDOW: Final = 2**31 - 1  # bytes; RFC 9113, section 6.9.1
-_HEADERS: Final = 64  # KiB
+_HEADERS: Final = 32  # KiB, as the Python lane takes
+_TAKEN: Final = "30s"  # in which a caller must take some of its answer
 _MARGIN: Final = 1024 * 1024  # bytes over the largest request in which Python can tell TOO_LARGE
 
 
@@ -57,8 +59,9 @@ def manager(largest: int) -> Json:
         "early_header_mutation_extensions": [named("ours", _EARLY, mutations=_gone(*_OURS, "x-request-id"))],
         "generate_request_id": False,
         "stream_idle_timeout": "0s",
+        "stream_flush_timeout": _TAKEN,
         "server_header_transformation": "PASS_THROUGH",
-        "local_reply_config": {"mappers": [_too_large()]},
+        "local_reply_config": {"mappers": [_too_large(), _unanswered()]},
     }
 
 
@@ -88,6 +91,13 @@ def _too_large() -> Json:
     status = {"header": {"key": "grpc-status", "value": "8"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     too_large = {"comparison": {"op": "EQ", "value": {"default_value": 413, "runtime_key": "headrace.none"}}}
     return {"filter": {"status_code_filter": too_large}, "headers_to_add": [status]}
+
+
+def _unanswered() -> Json:
+    """What Envoy says where Python does not answer is for us; of carried calls the script tells what it means."""
+    by_python = {"name": LANE_KEY, "string_match": {"exact": PYTHON}}
+    words = {"text_format_source": {"inline_string": "the gateway does not answer"}}
+    return {"filter": {"header_filter": {"header": by_python}}, "body_format_override": words}
 
 
 def _gone(*names: str) -> list[Json]:

@@ -46,6 +46,14 @@ _OF_ANSWERS: Final = (
 _NOT_FOR_CALLERS: Final = ("authorization", "te", "x-forwarded-proto")
 
 
+_TOO_LONG: Final = {
+    ":status": "200",
+    "content-type": "application/grpc",
+    "grpc-status": "3",
+    "grpc-message": "a key of the metadata is too long",
+}
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A status with its text and its google.rpc.Status; in both, PLACEHOLDER stands for the request's id."""
@@ -121,6 +129,7 @@ def _of_lane(rules: Rules) -> Mapping[str, Lua]:
         "path": rules.path,
         "ask_path": rules.ask_path,
         "ask_within": _ASK_WITHIN,
+        "too_long": _TOO_LONG,
         "asked": rules.asked,
         "no_message": _NO_MESSAGE,
         "sample": rules.sample,

@@ -101,15 +101,17 @@ def _envoy_filter(mesh: Mesh, services: Iterable[Service], rules: Rules) -> Fiel
     patches = [
         *_of_listener(mesh.ingress.listens, largest, rules),
         *(_of_route(name, carried() | {"route": _ANSWERED}) for name in names),
-        *(_of_route(name, {"route": _UNBOUNDED | _idle(name)}) for name in _PYTHONS),
+        *(_of_route(name, _by_python(name, largest)) for name in _PYTHONS),
     ]
     selector = {"labels": dict(mesh.ingress.labels)}
     spec: Fields = {"workloadSelector": selector, "priority": _PRIORITY, "configPatches": patches}
     return _at(mesh.ingress, "EnvoyFilter", spec)
 
 
-def _idle(name: str) -> Fields:
-    return {"idle_timeout": IDLE} if name == _UNDECIDED else _ANSWERED
+def _by_python(name: str, largest: int) -> Fields:
+    if name == _UNDECIDED:
+        return {"route": _UNBOUNDED | {"idle_timeout": IDLE}, "request_body_buffer_limit": held(largest)}
+    return {"route": _UNBOUNDED | _ANSWERED}
 
 
 def _of_listener(port: int, largest: int, rules: Rules) -> Iterator[Fields]:
@@ -119,7 +121,6 @@ def _of_listener(port: int, largest: int, rules: Rules) -> Iterator[Fields]:
 
     last: Fields = {"name": _MANAGER, "subFilter": {"name": ROUTER_FILTER}}
     merged: Fields = {"name": _MANAGER, "typed_config": typed(HCM, **manager(largest))}
-    yield patch("LISTENER", "MERGE", {"per_connection_buffer_limit_bytes": held(largest)})
     yield patch("NETWORK_FILTER", "MERGE", merged, filters={"name": _MANAGER})
     yield patch("HTTP_FILTER", "MERGE", router(), filters=last)
     # Policies of the gateway's own look at calls before it, as callers sent them.

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,10 +22,12 @@ import psutil
 import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2 as pb_reflection
 
 from gateway import asked
 from gateway.server import StartError
 from headrace import door
+from loadtest import http2
 from mesh.envoy.admin import Admin
 from mesh.express import front, parts, rules
 from mesh.local import process
@@ -152,6 +154,12 @@ def with_parameter() -> bytes:
     return request.SerializeToString()
 
 
+def with_tensor(name: str) -> bytes:
+    request = pb.ModelInferRequest.FromString(MESSAGE)
+    request.inputs[0].name = name
+    return request.SerializeToString()
+
+
 def in_shared_memory() -> bytes:
     request = pb.ModelInferRequest.FromString(MESSAGE)
     request.inputs[0].parameters["shared_memory_region"].string_param = "r"
@@ -189,6 +197,7 @@ CASES = {
     "a parameter": Case("elseif field == 7 then", "elseif field == 7 or field == 4 then", with_parameter()),
     "a tensor's parameter": Case("field == parameters or field == 0", "field == 0", in_shared_memory(), status=INVALID),
     "an unknown field": Case("elseif field == 7 then", "elseif field >= 7 then", MESSAGE + b"\x42\x00"),
+    "a tensor's long name": Case(" or field <= 3 and length > LONGEST", "", with_tensor("x" * 1025)),
     "a model twice": Case("names[field] ~= nil or ", "", MESSAGE + b"\x0a\x06digits", status=INVALID),
     "a long id": Case("or length > LONGEST", "", changed(id="7" * 1025), status=INVALID),
     "an id of other letters": Case('find(names[3], "[^\\32-\\126]")', "false", changed(id="\u00fc")),
@@ -205,9 +214,8 @@ CASES = {
     "a trace's states": Case(' or headers:getNumValues("tracestate") > 1', "", metadata=(*TRACE, *STATE, *STATE)),
     "a trace of noughts": Case('not find(trace, "[^0]") or ', "", metadata=(("traceparent", NOUGHTS),)),
     "a trace in capitals": Case('find(parent, "%u") or ', "", metadata=(("traceparent", CAPITALS),)),
-    "a trace's long state": Case(
-        "state ~= nil and #state > LONGEST_STATE or ", "", metadata=(*TRACE, ("tracestate", "a=" + "x" * 600))
-    ),
+    "a trace's long state": Case("#state > LONGEST_STATE or ", "", metadata=(*TRACE, ("tracestate", "a=" + "x" * 600))),
+    "a trace's state that is none": Case(" or not find(state, STATE)", "", metadata=(*TRACE, ("tracestate", "a b c"))),
     "a trace's state alone": Case(
         "if state ~= nil then\n      return nil",
         "if state ~= nil then\n      return NONE",
@@ -883,3 +891,128 @@ async def test_what_is_larger_than_anything_may_be_gets_grpcs_status(tmp_path: P
         for more in ((), (("a_b", "1"),)):
             call = world.channel.unary_unary(INFER)(large, metadata=[world.bearer(), *more], timeout=10)
             assert (await refused(call)).status is Code.RESOURCE_EXHAUSTED
+
+
+# ---- what strangers, and others, can do ----
+
+
+@pytest.mark.parametrize("check", ["", "if unspeakable(headers) then"])
+async def test_a_key_that_is_too_long_ends_nobody_elses_calls(
+    check: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gRPC would repeat it, escaped, in a status that is longer than what a connection survives."""
+    over = asyncio.Event()
+
+    async def slow(message: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        await over.wait()
+        return await echo(message, context)
+
+    async with altered(tmp_path, monkeypatch, check or NOTHING, "if false then" if check else "") as world:
+        world.one.behaviour[INFER] = slow
+        method, metadata = world.channel.unary_unary(INFER), [world.bearer()]
+        victims = [asyncio.ensure_future(method(with_parameter(), metadata=metadata, timeout=60)) for _ in range(8)]
+        while len(world.one.calls) < len(victims):
+            await asyncio.sleep(0.01)
+        for path in (INFER, worlds.SERVICE + "ServerLive"):
+            for key in ("%" * 20_000, "k" * 29_000):
+                await asyncio.to_thread(asked_raw, world.address, path, key)
+        over.set()
+        outcomes = await asyncio.gather(*victims, return_exceptions=True)
+        assert any(isinstance(one, BaseException) for one in outcomes) is bool(check)
+
+
+def asked_raw(address: str, path: str, key: str) -> None:
+    """A call with a key that no gRPC client would send, and its answer, or the connection's end."""
+    with raw(address, path, [(key, "1")]) as connection, contextlib.suppress(OSError):
+        connection.sendall(http2.frame(http2.DATA, http2.END_STREAM, 1, bytes(5)))
+        connection.settimeout(0.5)
+        while connection.recv(65536):
+            pass
+
+
+@contextlib.contextmanager
+def raw(address: str, path: str, more: Sequence[tuple[str, str]] = ()) -> Iterator[socket.socket]:
+    """A connection that takes no bytes of answers, with one call on it."""
+    host, _, port = address.rpartition(":")
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "a"), ("te", "trailers")]
+    block = http2.literal([*fields, ("content-type", "application/grpc"), *more])
+    chunks = [block[at : at + 16_000] for at in range(0, len(block), 16_000)]
+    no_window = (4).to_bytes(2, "big") + bytes(4)
+    with socket.create_connection((host, int(port)), timeout=2) as connection:
+        connection.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0, no_window))
+        for at, chunk in enumerate(chunks):
+            last = http2.END_HEADERS if at == len(chunks) - 1 else 0
+            connection.sendall(http2.frame(9 if at else http2.HEADERS, last, 1, chunk))
+        yield connection
+
+
+async def test_a_clock_that_steps_back_does_not_make_lessons_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = "  local now = handle:timestamp()\n"
+    stepped = "  STEP = (STEP or 0) + 1\n  local now = handle:timestamp() - (STEP > 40 and 600000 or 0)\n"
+    async with altered(tmp_path, monkeypatch, check, stepped, change=often) as world:
+        await until_carried(world)
+        for _ in range(60):
+            await infer(world)
+        await replaced(world)
+        began = time.monotonic()
+        while time.monotonic() - began < 1.5:
+            await call_well(lambda: infer(world))()
+        before = len(world.one.calls)
+        for _ in range(20):
+            assert (await refused(infer(world))).reason == "TOKEN_INVALID"
+        assert len(world.one.calls) == before
+
+
+@pytest.mark.parametrize(("on", "calls"), [([], 1), (["cancelled"], 1), (["reset"], 3)])
+async def test_what_is_not_to_be_tried_again_is_not(on: list[str], calls: int, tmp_path: Path) -> None:
+    def tries(config: dict[str, Any]) -> None:
+        config["models"][0]["retries"] = {"attempts": 2, "on": on, "budget": None}
+
+    async with worlds.world(tmp_path, tries, express=True) as world:
+        await until_carried(world)
+        world.one.behaviour[INFER] = failing(Code.UNAVAILABLE, "no")
+        before = len(world.one.calls)
+        await by_the_lane(world, lambda: refused(infer(world)))
+        lane = len(world.one.calls) - before
+        before = len(world.one.calls)
+        await refused(infer(world, with_parameter()))
+        assert (lane, len(world.one.calls) - before) == (calls, calls)
+
+
+async def test_answers_that_are_not_taken_are_not_kept_without_end(express: World) -> None:
+    """Reflection answers anyone, and says more than it is asked."""
+    (envoy,) = envoys(express.folder)
+    question = pb_reflection.ServerReflectionRequest(file_containing_symbol="inference.GRPCInferenceService")
+    asked_for = question.SerializeToString()
+    messages = (b"\0" + len(asked_for).to_bytes(4, "big") + asked_for) * 200
+    before = envoy.memory_info().rss
+
+    def flood() -> None:
+        path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        with raw(express.address, path) as connection, contextlib.suppress(OSError):
+            for _ in range(20):
+                connection.sendall(http2.frame(http2.DATA, 0, 1, messages))
+            time.sleep(1)
+
+    await asyncio.to_thread(flood)
+    assert envoy.memory_info().rss - before < 16 * 1024**2
+
+
+async def test_streams_whose_answers_nobody_takes_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "_TAKEN", "1s")
+    async with worlds.world(tmp_path, express=True) as world:
+
+        def unread() -> bool:
+            with raw(world.address, worlds.SERVICE + "ServerLive") as connection:
+                connection.sendall(http2.frame(http2.DATA, http2.END_STREAM, 1, bytes(5)))
+                connection.settimeout(10)
+                came = b""
+                while http2.frame(http2.RST_STREAM, 0, 1, bytes(4))[3:9] not in came and (
+                    more := connection.recv(65536)
+                ):
+                    came += more
+                return came
+
+        assert await asyncio.to_thread(unread)
