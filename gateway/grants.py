@@ -48,10 +48,10 @@ class Grants:
 
     def of(self, caller: Caller) -> Iterator[Grant]:
         """The grants that are for the caller."""
-        found = self._others.get(caller.issuer, [])
+        found = list(self._others.get(caller.issuer, []))
         for name in self._names & caller.claims.keys():
             for member in set(members(name, caller.claims[name])):
-                found = [*found, *self._by_claim.get((caller.issuer, name, member), [])]
+                found += self._by_claim.get((caller.issuer, name, member), [])
         return (grant for grant in found if matches(grant, caller))
 
 

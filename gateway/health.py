@@ -99,13 +99,12 @@ class Health(grpc.GenericRpcHandler):
         permit = steps.authorizer.authorize(caller, read_call(exchange.rpc, string_field(exchange.rpc.model, service)))
         looked, serves = self._seen.get(permit.model, (float("-inf"), False))
         if self._clock() - looked >= _LOOK_AGAIN:
-            serves = await self._model_serves(permit, exchange)
+            serves = await self._model_serves(steps, permit, exchange)
             self._seen[permit.model] = (self._clock(), serves)
         return serves
 
-    async def _model_serves(self, permit: Permit, exchange: Exchange) -> bool:
+    async def _model_serves(self, steps: Steps, permit: Permit, exchange: Exchange) -> bool:
         """ModelReady of every version that takes calls."""
-        steps = self._now()
         model = find(steps.catalog, permit.model)
         asked = [
             forward(

@@ -61,21 +61,31 @@ async def follow(source: Source, take: Callable[[Settings], Awaitable[None]]) ->
             continue  # nothing new, or it is still being written
         try:
             await take(await asyncio.to_thread(source.load))
-        except (SettingsError, OSError) as error:
+        except Exception as error:
             if str(error) != told:
-                log.error("the new configuration cannot be used; the one before stays in force\n%s", error)  # noqa: TRY400
+                unforeseen = None if isinstance(error, SettingsError | OSError) else error
+                log.error(  # noqa: TRY400
+                    "the new configuration cannot be used; the one before stays in force\n%s",
+                    error,
+                    exc_info=unforeseen,
+                )
             told = str(error)
             await asyncio.sleep(_AGAIN - _LOOK)
         else:
             seen, told = last, ""
 
 
-def changed(start: Settings, found: Settings) -> tuple[Settings, tuple[str, ...]]:
-    """What of the found settings can be in force in a process that began with others, and what takes a restart."""
-    kept = {name: getattr(start, name) for name in _FIXED}
+def changed(now: Settings, found: Settings, room: int) -> tuple[Settings, tuple[str, ...]]:
+    """What of the found settings can be in force in a process that has others now, and what takes a restart.
+
+    `room`: bytes of the largest message that the process was built for.
+    """
+    kept = {name: getattr(now, name) for name in _FIXED}
     waiting = [name for name in _FIXED if getattr(found, name) != kept[name]]
-    way = {name: getattr(start.upstream, name) for name in ("mode", "proxy")}
-    waiting += [f"upstream.{name}" for name, value in way.items() if getattr(found.upstream, name) != value]
-    if found.largest > start.largest:
+    way = [name for name in ("mode", "proxy") if getattr(found.upstream, name) != getattr(now.upstream, name)]
+    if way:  # models and endpoints were written for that
+        waiting += [*(f"upstream.{name}" for name in way), "models", "upstream.endpoints"]
+        kept |= {"upstream": now.upstream, "models": now.models}
+    elif found.largest > room:
         waiting.append("models.max_request (messages larger than any model took are refused by gRPC itself)")
-    return found.model_copy(update=kept | {"upstream": found.upstream.model_copy(update=way)}), tuple(waiting)
+    return found.model_copy(update=kept), tuple(waiting)

@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +25,11 @@ from gateway import jwks, memory
 from gateway.admin import application
 from gateway.asked import answering
 from gateway.direct import Direct
+from gateway.following import followed
 from gateway.health import Health
 from gateway.in_force import Built, InForce
 from gateway.lane import Door, Front, Generation, common, own
-from gateway.live import Source, changed, follow
+from gateway.live import Source
 from gateway.local import Local
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.readiness import Readiness
@@ -48,8 +49,6 @@ _MARGIN = 1024 * 1024  # bytes over the largest request in which TOO_LARGE can b
 _MAX_STREAMS = 1000  # calls at a time on one connection
 _MAX_CALLS = 10_000  # calls at a time; gRPC refuses more with RESOURCE_EXHAUSTED
 _HOLDING = 0.3  # seconds at most in which new calls are held back before connections are closed to them
-_FORGOTTEN = 1.0  # seconds after which nothing is carried any more by what was in force before
-_AGAIN = 1.0  # seconds
 _CLOSING = 0.05  # seconds in which gRPC has told every connection
 
 
@@ -146,12 +145,10 @@ async def serving(
             server.add_insecure_port(f"unix:{front.socket}")
         await server.start()
         door = await stack.enter_async_context(front.open()) if front else None
-        following = asyncio.create_task(_followed(source, in_force, built, door)) if source else None
         try:
-            yield Addresses(door.address if door else address, admin, asked)
+            async with followed(source, in_force, built, door):
+                yield Addresses(door.address if door else address, admin, asked)
         finally:
-            if following is not None:
-                await _ended(following)
             await _drain(server, door, readiness, settings.listen, hurry or asyncio.Event())
 
 
@@ -169,51 +166,6 @@ async def _asked(
     return address if front else f"{address.rpartition(':')[0]}:{port}"
 
 
-async def _followed(source: Source, in_force: InForce, built: Built, door: Door | None) -> None:
-    """Have every good change of the source in force at once; it is taught to the lane when that finds the copies."""
-    start = in_force.settings
-    findable, placing = [start], contextlib.AsyncExitStack()
-
-    async def place(settings: Settings) -> None:
-        findable.append(settings)
-        await _until_found(door, findable)
-        in_force.teach(built)
-        await asyncio.sleep(_FORGOTTEN)
-        findable[:] = [settings]
-        await _until_found(door, findable)
-
-    async def take(found: Settings) -> None:
-        settings, waiting = changed(start, found)
-        if waiting:
-            log.warning("changed in the configuration, but takes a restart: %s", ", ".join(waiting))
-        if settings == in_force.settings:
-            return
-        await placing.aclose()  # of what was there before
-        in_force.take(settings, built, teaches=door is None)
-        log.info("the configuration has changed, and is in force")
-        if door is not None:
-            placing.push_async_callback(_ended, asyncio.create_task(place(settings)))
-
-    async with placing:
-        await follow(source, take)
-
-
-async def _until_found(door: Door | None, findable: Sequence[Settings]) -> None:
-    while door is not None:
-        try:
-            await door.find(*findable)
-        except OSError as error:
-            log.warning("where copies are cannot be told to the Envoy in front: %s; it is tried again", error)
-            await asyncio.sleep(_AGAIN)
-        else:
-            return
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 async def _drain(
     server: grpc.aio.Server, door: Door | None, readiness: Readiness, listen: Listen, hurry: asyncio.Event
 ) -> None:
@@ -228,12 +180,13 @@ async def _drain(
         await asyncio.sleep(listen.notice)
         readiness.close()
         await asyncio.sleep(min(listen.notice, _HOLDING))
+        until = time.monotonic() + listen.drain
         if door is not None:
-            leaving = asyncio.create_task(door.leave(listen.drain))
+            leaving = asyncio.create_task(door.leave(max(listen.drain, _CLOSING)))
             await asyncio.sleep(_CLOSING)
             readiness.leave()
             await leaving
-        stopping = asyncio.create_task(server.stop(listen.drain))
+        stopping = asyncio.create_task(server.stop(max(0.0, until - time.monotonic())))
         await asyncio.sleep(_CLOSING)
         readiness.leave()
         await stopping

@@ -108,7 +108,7 @@ def unusable(tls: Tls) -> Iterator[tuple[Place, str]]:
 
 
 def _switch(value: object) -> object:
-    """YAML 1.1 reads on and off as truth values."""
+    """`true` and `false` mean the same."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 

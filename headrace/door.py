@@ -55,7 +55,7 @@ class _Door:
     async def find(self, *settings: Settings) -> None:
         """Replace the file of clusters, and wait until the Envoy has taken it up."""
         file = clusters_file(self.clusters(*settings), self.made.clusters.parent)
-        await asyncio.to_thread(put, self.made.clusters, file.text)
+        put(self.made.clusters, file.text)  # on the loop: two at a time would write into one another
         wanted = {file.stat: file.version, _WARMING: "0"}
         try:
             async with asyncio.timeout(_TAKEN):
@@ -141,7 +141,7 @@ async def _kept(door: _Door, binary: Path, envoy: process.Envoy) -> None:
     try:
         while True:
             async with asyncio.TaskGroup() as watching:
-                tasks = [watching.create_task(_told(envoy.log)), watching.create_task(_unhung(door.admin, envoy))]
+                tasks = [watching.create_task(_repeated(envoy.log)), watching.create_task(_unhung(door.admin, envoy))]
                 how = await envoy.ended()
                 for task in tasks:
                     task.cancel()
@@ -153,7 +153,7 @@ async def _kept(door: _Door, binary: Path, envoy: process.Envoy) -> None:
                     envoy = await _started(door.made, binary)
                     await _up(envoy, door.admin)
                     door.open = True
-                except (OSError, StartError) as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, there must be a door
                     await envoy.stop()
                     log.warning("the Envoy in front cannot be started: %s; it is tried again", error)
     finally:
@@ -175,14 +175,17 @@ async def _unhung(admin: Admin, envoy: process.Envoy) -> None:
     envoy.kill()
 
 
-async def _told(said: Path) -> None:
+async def _repeated(said: Path) -> None:
     """What an Envoy says, said in our log; its own is made short again."""
-    with said.open(errors="replace") as file:
-        while True:
-            for line in file:
-                log.warning("%s", line.rstrip())
-                await asyncio.sleep(0)
-            if file.tell() > _LONG:
-                os.truncate(said, 0)
-                file.seek(0)
-            await asyncio.sleep(_AGAIN)
+    try:
+        with said.open(errors="replace") as file:
+            while True:
+                for line in file:
+                    log.warning("%s", line.rstrip())
+                    await asyncio.sleep(0)
+                if file.tell() > _LONG:
+                    os.truncate(said, 0)
+                    file.seek(0)
+                await asyncio.sleep(_AGAIN)
+    except OSError as error:
+        log.warning("what the Envoy in front says cannot be read any more: %s", error)

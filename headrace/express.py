@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -65,22 +66,38 @@ def _numeric(address: str) -> str:
 
 
 def clusters(*settings: Settings) -> Sequence[Json]:
-    """Every cluster that `cluster_of` names for any of the settings, once."""
-    found = {name: (there, each.upstream.mode == "direct") for each in settings for name, there in _copies(each)}
-    return [copies(name, there, checked=checked) for name, (there, checked) in found.items()]
+    """Every cluster that `cluster_of` names for any of the settings, once; with the largest budget of its models."""
+    found: dict[str, _Copies] = {}
+    for each in settings:
+        for name, there in _copies(each):
+            before = found.get(name)
+            found[name] = there if before is None else there.joined(before)
+    return [copies(name, one.addresses, checked=one.checked, budget=one.budget) for name, one in found.items()]
 
 
-def _copies(settings: Settings) -> Iterator[tuple[str, Sequence[str]]]:
+@dataclass(frozen=True)
+class _Copies:
+    addresses: Sequence[str]
+    checked: bool = False
+    budget: float | None = None
+
+    def joined(self, other: _Copies) -> _Copies:
+        unbounded = self.budget is None or other.budget is None
+        return (
+            replace(self, budget=None) if unbounded else replace(self, budget=max(self.budget or 0, other.budget or 0))
+        )
+
+
+def _copies(settings: Settings) -> Iterator[tuple[str, _Copies]]:
     upstream = settings.upstream
     if upstream.mode == "direct":
-        for versions in upstream.endpoints.values():
+        for model, versions in upstream.endpoints.items():
             for there in versions.values():
-                yield _name(there), there
+                yield _name(there), _Copies(there, checked=True, budget=settings.catalog[model].retries.budget)
     elif upstream.proxy is not None:
-        yield _SIDECAR, [upstream.proxy]
+        yield _SIDECAR, _Copies([upstream.proxy])
     else:
-        for model in settings.models:
-            yield model.host, [model.host]
+        yield from ((one.host, _Copies([one.host])) for one in settings.models)
 
 
 def cluster_of(settings: Settings, model: Model, version: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 SERVICE: Final = "inference.GRPCInferenceService"
+SAMPLED_KEY: Final = "x-headrace-sampled"
+"""Metadata by which the express lane hands over a call that it has drawn for a trace."""
 MODEL_NAME: Final = "x-model-name"
 MODEL_VERSION: Final = "x-model-version"
 """Of a call whose version is pinned."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from threading import Timer
 from typing import Any
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_value, set_value
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
@@ -30,6 +30,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes
+
+from protos.contract import SAMPLED_KEY
 
 RPC_SYSTEM = "rpc.system.name"
 RPC_METHOD = "rpc.method"
@@ -105,9 +107,13 @@ class _Tracer(Tracer):
     def start_span(self, name: str, context: Context | None = None, *more: Any, **named: Any) -> Span:  # noqa: ANN401 - handed on
         """A span, which records nothing where it is not kept."""
         parent = get_current_span(context).get_span_context()
-        if parent.trace_flags.sampled if parent.is_valid else random.random() < self._share:  # noqa: S311 - no secret
+        if parent.trace_flags.sampled if parent.is_valid else self._draws(context):
             return self._kept.start_span(name, context, *more, **named)
         return NonRecordingSpan(_not_kept(parent))
+
+    def _draws(self, context: Context | None) -> bool:
+        """Whether a trace that begins here is kept; the lane may have drawn already."""
+        return get_value(SAMPLED_KEY, context) is True or random.random() < self._share  # noqa: S311 - no secret
 
     start_as_current_span = SdkTracer.start_as_current_span
 
@@ -139,14 +145,18 @@ def tracer(provider: TracerProvider | None, name: str) -> Tracer:
 
 
 def extract(metadata: Iterable[tuple[str, str | bytes]]) -> Context:
-    """The caller's trace context, empty when it sent none or sent it twice."""
+    """The caller's trace context, empty when it sent none or sent it twice; and whether the lane has drawn the call."""
     carrier: dict[str, str] = {}
+    drawn = False
     for key, value in metadata:
         if key in CONTEXT_KEYS and isinstance(value, str):
             if key in carrier:
                 return Context()
             carrier[key] = value
-    return _propagator.extract(carrier, Context()) if carrier else Context()
+        elif key == SAMPLED_KEY:
+            drawn = True
+    context = _propagator.extract(carrier, Context()) if carrier else Context()
+    return set_value(SAMPLED_KEY, True, context) if drawn else context  # noqa: FBT003 - a value
 
 
 def inject(span: Span) -> list[tuple[str, str]]:

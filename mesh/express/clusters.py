@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from mesh.envoy.proto import HTTP_PROTOCOL_OPTIONS, UINT32_MAX, Json, message, typed
+from mesh.envoy.proto import HTTP_PROTOCOL_OPTIONS, UINT32_MAX, Json, message, percent, typed
 from mesh.istio.names import is_ip
 
 _HTTP2: Final[Json] = {"connection_keepalive": {"interval": "20s", "timeout": "5s"}}  # as gateway.upstream has it
@@ -20,23 +20,30 @@ _HEALTH: Final[Json] = {
 }
 
 
-def copies(name: str, addresses: Sequence[str], *, checked: bool = False) -> Json:
-    """A cluster of addresses, each HOST:PORT; `checked`: whether it is for us to look at their health."""
+def copies(name: str, addresses: Sequence[str], *, checked: bool = False, budget: float | None = None) -> Json:
+    """A cluster of addresses, each HOST:PORT; `checked`: whether it is for us to look at their health.
+
+    `budget`: the most that retries may add to the calls that run, as a share; None is no bound.
+    """
     numbers = all(is_ip(address.rpartition(":")[0].strip("[]")) for address in addresses)
     kind: Json = {"type": "STATIC" if numbers else "STRICT_DNS"}
     health: Json = {"health_checks": [_HEALTH]} if checked else {}
-    return cluster(name, [at(address) for address in addresses]) | kind | health
+    return cluster(name, [at(address) for address in addresses], budget) | kind | health
 
 
-def cluster(name: str, addresses: Sequence[Json]) -> Json:
+def cluster(name: str, addresses: Sequence[Json], budget: float | None = None) -> Json:
     """envoy.config.cluster.v3.Cluster, at these addresses."""
-    unbounded = {"max_connections": UINT32_MAX, "max_pending_requests": UINT32_MAX, "max_requests": UINT32_MAX}
+    unbounded: Json = {"max_connections": UINT32_MAX, "max_pending_requests": UINT32_MAX, "max_requests": UINT32_MAX}
+    # Unset, three retries at a time were all.
+    retries: Json = (
+        {"max_retries": UINT32_MAX} if budget is None else {"retry_budget": {"budget_percent": percent(100 * budget)}}
+    )
     options = typed(HTTP_PROTOCOL_OPTIONS, explicit_http_config={"http2_protocol_options": _HTTP2})
     endpoints = [{"endpoint": {"address": address}} for address in addresses]
     return message(
         name=name,
         connect_timeout="1s",
-        circuit_breakers={"thresholds": [unbounded]},
+        circuit_breakers={"thresholds": [unbounded | retries]},
         typed_extension_protocol_options={HTTP_PROTOCOL_OPTIONS: options},
         load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
     )

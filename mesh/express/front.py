@@ -37,7 +37,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class Front:
-    """One Envoy: where it listens, and the sockets: Python's, its own admin pages, its hop of traced calls.
+    """One Envoy: where it listens, and sockets: of Python for calls and questions, of its own pages, of traced calls.
 
     `clusters`: the file that says where calls may go (`mesh.local.files`). `largest`: bytes of a request. Without
     `tracing` no call is traced here.

@@ -40,7 +40,11 @@ local function decide(handle)
     return nil -- a worker may not take it
   end
   local trace = trace_of(headers)
-  if trace == nil or trace == SAMPLED and RULES.tracing == "python" then
+  if trace == SAMPLED and RULES.tracing == "python" then
+    headers:replace("x-headrace-sampled", "1") -- and is not drawn again
+    return nil
+  end
+  if trace == nil then
     return nil
   end
   local of_caller = headers:get("grpc-timeout")

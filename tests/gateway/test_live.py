@@ -123,7 +123,6 @@ async def test_what_takes_a_restart_is_told_and_the_rest_is_taken(
 
     def both(config: Config) -> None:
         config["listen"]["drain"] = "6s"
-        config["upstream"]["mode"] = "mesh"
         config["models"][0]["max_request"] = "1GiB"
         config["grants"][0]["models"] = ["small"]
 
@@ -133,7 +132,7 @@ async def test_what_takes_a_restart_is_told_and_the_rest_is_taken(
         return await answers(lanes) == "NOT_GRANTED"
 
     await until(taken)
-    assert "takes a restart: listen, upstream.mode, models.max_request" in caplog.text
+    assert "takes a restart: listen, models.max_request" in caplog.text
     async with aiohttp.ClientSession() as session, session.get(f"http://{lanes.admin}/config") as page:
         shown = await page.json(content_type=None)
     assert (shown["listen"]["drain"], shown["upstream"]["mode"]) == ("5s", "direct")
@@ -245,9 +244,18 @@ def settings(tmp_path: Path, **more: Any) -> Settings:
 def test_what_a_process_was_built_on_stays(tmp_path: Path) -> None:
     start = settings(tmp_path)
     found = settings(tmp_path, telemetry={"sample": 1.0}, grants=[])
-    taken, waiting = changed(start, found)
+    taken, waiting = changed(start, found, start.largest)
     assert waiting == ("telemetry",)
     assert (taken.telemetry, taken.issuers, taken.grants) == (start.telemetry, start.issuers, ())
+
+
+def test_endpoints_of_another_mode_are_not_taken(tmp_path: Path) -> None:
+    """They were written for that mode: what is in force would have none."""
+    start = settings(tmp_path)
+    found = settings(tmp_path, upstream={"mode": "mesh"}, grants=[])
+    taken, waiting = changed(start, found, start.largest)
+    assert waiting == ("upstream.mode", "models", "upstream.endpoints")
+    assert (taken.upstream, taken.models, taken.grants) == (start.upstream, start.models, ())
 
 
 def test_a_file_that_is_not_there_has_no_mark(tmp_path: Path) -> None:

@@ -143,6 +143,19 @@ async def test_what_is_not_sampled_leaves_nothing_and_is_passed_on_so(tmp_path: 
     assert [int(flag, 16) & 1 for flag in flags] == [0, 0]
 
 
+async def test_what_the_lane_has_drawn_is_not_drawn_again(tmp_path: Path) -> None:
+    """Else a tenth of a tenth would be traced."""
+
+    def change(config: dict) -> None:
+        config["telemetry"] = {"otlp": traces.url, "sample": 0}
+
+    async with sink() as traces, worlds.world(tmp_path, change) as world:
+        await world.infer(metadata=[world.bearer(), ("x-headrace-sampled", "1")])
+        ((_, server), (_, client)) = await traces.wait(2)
+        assert client.parent_span_id == server.span_id
+        assert "x-headrace-sampled" not in dict(world.one.metadata[-1])
+
+
 async def test_a_dead_collector_costs_no_call_and_no_time_at_the_end(tmp_path: Path) -> None:
     dead = f"http://{worlds.unused_address()}"
     async with asyncio.timeout(20):
