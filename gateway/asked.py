@@ -17,8 +17,8 @@ from typing import Any, Final
 import grpc
 
 from gateway.lane import ASK_PATH, Generation
+from protos.contract import GENERATION_KEY
 
-_GENERATION_KEY: Final = "x-headrace-generation"
 _NONE: Final = "-"
 _BEAT: Final = 0.1  # seconds between signs of life
 _HANGS: Final = 2.0  # seconds without one
@@ -61,5 +61,5 @@ class _Asked(grpc.GenericRpcHandler):
 
     def _tell(self, _request: bytes, context: grpc.ServicerContext) -> bytes:
         word = self._generation.word() if self._alive() else ""
-        context.send_initial_metadata(((_GENERATION_KEY, word or _NONE),))
+        context.send_initial_metadata(((GENERATION_KEY, word or _NONE),))
         return b""

@@ -21,12 +21,10 @@ from gateway.call import Call
 from gateway.choose import Route
 from gateway.settings import Settings
 from mesh.catalog import Model
-from protos.contract import SERVICE
+from protos.contract import LESSON_KEY, SERVICE
 
 PATH: Final = f"/{SERVICE}/ModelInfer"
 ASK_PATH: Final = "/headrace.Lane/Generation"
-LEARN_KEY: Final = "x-headrace-learn"
-_LESSON_KEY: Final = "x-headrace-permit"
 _NONE: Final = "-"
 _LONGEST: Final = 8192  # characters of a lesson; a connection does not survive headers that are too long
 
@@ -112,7 +110,7 @@ class Lane:
         if not since or since != self.generation.word() or not self._teachable(call, route):
             return ()
         lesson = " ".join(map(str, (since, *self._told(call, permit, route))))
-        return ((_LESSON_KEY, lesson),) if len(lesson) <= _LONGEST else ()
+        return ((LESSON_KEY, lesson),) if len(lesson) <= _LONGEST else ()
 
     def _told(self, call: Call, permit: Permit, route: Route) -> tuple[str | int, ...]:
         model, caller = route.model, permit.caller

@@ -22,7 +22,7 @@ from gateway.caller import Caller
 from gateway.choose import Route, choose
 from gateway.exchange import Context, Exchange
 from gateway.forward import forward
-from gateway.lane import LEARN_KEY, Lane
+from gateway.lane import Lane
 from gateway.local import Local
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
@@ -32,6 +32,7 @@ from gateway.upstream import Upstream
 from gateway.verify import Verifier
 from mesh.catalog import Catalog
 from protos.boundary import refuse
+from protos.contract import LEARN_KEY
 
 _AT_ONCE: Final = 0.2  # seconds in which nothing changes that anyone was promised
 
@@ -60,14 +61,14 @@ class Steps:
 
     async def pass_on(self, exchange: Exchange) -> bytes:
         """One message to one copy, and its answer back."""
-        since = self.lane.generation.word() if self.lane else ""
+        since = self.lane.generation.word() if self.lane and exchange.header(LEARN_KEY) else ""
         caller = await self._admit(exchange)
         call = read_call(exchange.rpc, await exchange.read())
         now, caller = await self._by_now(exchange, caller)
         exchange.asks(call)
         permit, route = now.decide(caller, call)
         answer = await forward(permit, route, exchange, now.upstream)
-        lesson = now.lane.lesson(since, call, permit, route) if now.lane and exchange.header(LEARN_KEY) else ()
+        lesson = now.lane.lesson(since, call, permit, route) if now.lane else ()
         return await exchange.reply(answer, lesson)
 
     async def pass_on_stream(self, exchange: Exchange) -> None:

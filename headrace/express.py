@@ -82,10 +82,9 @@ class _Copies:
     budget: float | None = None
 
     def joined(self, other: _Copies) -> _Copies:
-        unbounded = self.budget is None or other.budget is None
-        return (
-            replace(self, budget=None) if unbounded else replace(self, budget=max(self.budget or 0, other.budget or 0))
-        )
+        if self.budget is None or other.budget is None:
+            return replace(self, budget=None)
+        return replace(self, budget=max(self.budget, other.budget))
 
 
 def _copies(settings: Settings) -> Iterator[tuple[str, _Copies]]:

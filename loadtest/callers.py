@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from itertools import islice
 from statistics import median
 from time import perf_counter
 
 from loadtest.children import Broken
-from loadtest.generator import Call, Generator, spelled
+from loadtest.generator import Call, Generator, connected, spelled
 from loadtest.ground import Contender
 from loadtest.h2load import Run
 
@@ -55,18 +55,8 @@ async def holding(contender: Contender, message: bytes, connections: int) -> Asy
         yield
 
 
-@asynccontextmanager
-async def _connected(address: str, calls: Iterator[Call]) -> AsyncIterator[Generator]:
-    host, _, port = address.rpartition(":")
-    loop = asyncio.get_running_loop()
-    try:
-        _, caller = await loop.create_connection(lambda: Generator(calls, 1), host, int(port))
-    except OSError as error:
-        raise Broken(f"{address} takes no connection: {error}") from None
-    try:
-        yield caller
-    finally:
-        await caller.finish()
+def _connected(address: str, calls: Iterator[Call]) -> AbstractAsyncContextManager[Generator]:
+    return connected(address, calls, 1, f"{address} takes no connection")
 
 
 async def _all_idle(callers: list[Generator], address: str) -> None:

@@ -15,12 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Timer
 from types import MappingProxyType
-from typing import IO
+from typing import IO, NamedTuple
 
 from loadtest import processes
 
@@ -84,6 +85,27 @@ def share_out(cpus: set[int]) -> tuple[set[int], set[int]]:
         raise Broken("two processors are needed: one for the proxy, one for caller and worker")
     last = max(cpus)
     return {last}, cpus - {last}
+
+
+class Room(NamedTuple):
+    """What every benchmark has until it ends: a folder, a log, and processors for proxies and for all others."""
+
+    stack: ExitStack
+    folder: Path
+    log: IO[str]
+    proxy_cpus: set[int]
+    other_cpus: set[int]
+
+
+@contextmanager
+def room() -> Iterator[Room]:
+    """Room for a benchmark, which itself runs beside the worker. Raises Broken."""
+    if sys.platform != "linux":
+        raise Broken("only Linux binds a process to a processor")
+    proxy_cpus, other_cpus = share_out(os.sched_getaffinity(0))
+    with ExitStack() as stack, bound_to(other_cpus):
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        yield Room(stack, folder, stack.enter_context((folder / "log").open("w+")), proxy_cpus, other_cpus)
 
 
 def _last_words(log: IO[str]) -> str:

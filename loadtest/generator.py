@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import repeat
 from time import perf_counter
 
 from loadtest import http2
+from loadtest.children import Broken
 from loadtest.payload import PATH, answer, prefixed
 
 _EXPECTED = prefixed(answer())
@@ -120,3 +121,18 @@ def _headers(authority: str) -> tuple[tuple[str, str], ...]:
         ("content-type", "application/grpc"),
         ("grpc-timeout", "20S"),
     )
+
+
+@asynccontextmanager
+async def connected(address: str, calls: Iterator[Call], concurrency: int, refusal: str) -> AsyncIterator[Generator]:
+    """A caller of HOST:PORT, which has finished on leaving. Raises Broken with `refusal`: nobody is there."""
+    host, _, port = address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    try:
+        _, caller = await loop.create_connection(lambda: Generator(calls, concurrency), host, int(port))
+    except OSError as error:
+        raise Broken(f"{refusal}: {error}") from None
+    try:
+        yield caller
+    finally:
+        await caller.finish()

@@ -6,8 +6,6 @@ processor and idle while others are measured.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
-from loadtest.children import Broken, bound_to, find, free_address, program, share_out
+from loadtest.children import find, free_address, program, room
 from loadtest.payload import PATH, answer, prefixed
 
 _STREAMS = 1000  # calls at a time on one connection, as our own proxies take
@@ -61,12 +59,7 @@ class Ground:
 @contextmanager
 def ground() -> Iterator[Ground]:
     """The worker, and room for contenders. Raises Broken."""
-    if sys.platform != "linux":
-        raise Broken("only Linux binds a process to a processor")
-    proxy_cpus, other_cpus = share_out(os.sched_getaffinity(0))
-    with ExitStack() as stack, bound_to(other_cpus):
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        log = stack.enter_context((folder / "log").open("w+"))
+    with room() as (stack, folder, log, proxy_cpus, other_cpus):
         upstream = stack.enter_context(_nghttpd(folder / "answers", other_cpus, log))
         yield Ground(stack, folder, log, proxy_cpus, other_cpus, upstream)
 

@@ -7,21 +7,18 @@ rest, so that the proxy is what limits the rate.
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from loadtest import setting
-from loadtest.children import Broken, Child, bound_to, child, share_out
+from loadtest.children import Child, child, room
 from loadtest.collector import Collector, collecting
 from loadtest.figures import Sample
-from loadtest.generator import Generator, repeated
+from loadtest.generator import Generator, connected, repeated
 from loadtest.payload import SHAPES, request
 
 SUBJECT, BASELINE = "subject", "baseline"
@@ -55,12 +52,7 @@ def stage(subject: str, *, backend_status: int = 0) -> Iterator[Stage]:
 
     A `backend_status` other than 0 makes the worker refuse every call with it.
     """
-    if sys.platform != "linux":
-        raise Broken("only Linux binds a process to a processor")
-    proxy_cpus, other_cpus = share_out(os.sched_getaffinity(0))
-    with ExitStack() as stack, bound_to(other_cpus):
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        log = stack.enter_context((folder / "log").open("w+"))
+    with room() as (stack, folder, log, proxy_cpus, other_cpus):
         collector, collector_at = stack.enter_context(collecting())
         backend = stack.enter_context(child(other_cpus, "-m", "loadtest.backend", str(backend_status), log=log)).address
         config, token = setting.write(folder, backend, collector_at)
@@ -108,22 +100,11 @@ async def _sample(proxy: Child, metadata: Sequence[tuple[str, str]], message: by
     return Sample(len(tally.latencies), failed, seconds, cpu, p50, cpu)
 
 
-@asynccontextmanager
-async def _calling(
+def _calling(
     proxy: Child, metadata: Sequence[tuple[str, str]], message: bytes, concurrency: int
-) -> AsyncIterator[Generator]:
-    host, _, port = proxy.address.rpartition(":")
-    loop = asyncio.get_running_loop()
-    try:
-        _, caller = await loop.create_connection(
-            lambda: Generator(repeated(proxy.address, metadata, message), concurrency), host, int(port)
-        )
-    except OSError as error:
-        raise Broken(f"the proxy at {proxy.address} has ended: {error}") from None
-    try:
-        yield caller
-    finally:
-        await caller.finish()
+) -> AbstractAsyncContextManager[Generator]:
+    calls = repeated(proxy.address, metadata, message)
+    return connected(proxy.address, calls, concurrency, f"the proxy at {proxy.address} has ended")
 
 
 def _command(name: str, config: Path, backend: str) -> tuple[str, ...]:

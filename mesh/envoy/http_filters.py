@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import Final
 
 from mesh.envoy import jwt, rbac
-from mesh.envoy.proto import Json, named, typed
+from mesh.envoy.proto import HTTP_CONNECTION_MANAGER, HTTP_CONNECTION_MANAGER_FILTER, Json, named, typed
 from mesh.istio.proxies import Proxy
 from mesh.istio.service_entry import ServicePort
 from mesh.istio.world import World
 
-_MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _HTTP: Final = "envoy.extensions.filters.http"
 
 
@@ -54,8 +53,8 @@ def _manager(http_filters: list[Json], **fields: object) -> Json:
         "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", use_request_id_for_trace_sampling=True
     )
     return named(
-        "envoy.filters.network.http_connection_manager",
-        _MANAGER,
+        HTTP_CONNECTION_MANAGER_FILTER,
+        HTTP_CONNECTION_MANAGER,
         http_filters=http_filters,
         normalize_path=True,
         path_with_escaped_slashes_action="KEEP_UNCHANGED",

@@ -22,8 +22,12 @@ UINT32_MAX: Final = 2**32 - 1
 HTTP_PROTOCOL_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 UPSTREAM_TLS_CONTEXT: Final = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 DOWNSTREAM_TLS_CONTEXT: Final = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+HTTP_CONNECTION_MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+ROUTER: Final = "envoy.extensions.filters.http.router.v3.Router"
 RAW_BUFFER: Final = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
 
+HTTP_CONNECTION_MANAGER_FILTER: Final = "envoy.filters.network.http_connection_manager"
+ROUTER_FILTER: Final = "envoy.filters.http.router"
 TLS_TRANSPORT_SOCKET: Final = "envoy.transport_sockets.tls"
 RAW_BUFFER_TRANSPORT_SOCKET: Final = "envoy.transport_sockets.raw_buffer"
 

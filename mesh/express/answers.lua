@@ -1,36 +1,19 @@
 -- Answers to calls that the lane carried. Law: callers are told what the Python lane would tell them (gateway/answer.py).
 
-jit.off() -- as in lessons.lua
-
-local byte, find, format, gsub, lower, sub =
-  string.byte, string.find, string.format, string.gsub, string.lower, string.sub
+local byte, find, format, gsub, lower = string.byte, string.find, string.format, string.gsub, string.lower
 
 -- ---- metadata ----
 
-local MOST_KINDS = 1024
-local LONGEST_KEPT = 256 -- bytes of a key that is worth remembering
-local kept, size_kept = {}, 0
-
--- Whether callers get a key, worked out once for each: not if any proxy could read it as one that they do not get.
-local function keeps(key)
-  local keep = kept[key]
-  if keep ~= nil then
-    return keep
-  end
+-- Whether callers get a key: not if any proxy could read it as one that they do not get.
+local keeps = remembered(function(key)
   local plain = gsub(gsub(lower(key), "[_.]", "-"), "-bin$", "")
-  keep = RULES.told[key] or not RULES.dropped[plain]
+  local keep = RULES.told[key] or not RULES.dropped[plain]
   for index = 1, #RULES.prefixes do
     local prefix = RULES.prefixes[index]
     keep = keep and (RULES.told[key] or sub(plain, 1, #prefix) ~= prefix)
   end
-  if #key <= LONGEST_KEPT then
-    if size_kept >= MOST_KINDS then
-      kept, size_kept = {}, 0
-    end
-    kept[key], size_kept = keep, size_kept + 1
-  end
   return keep
-end
+end)
 
 -- Take from a worker's metadata what callers do not get.
 local function clean(metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from mesh.envoy.proto import HTTP_PROTOCOL_OPTIONS, UINT32_MAX, Json, message, percent, typed
@@ -53,3 +54,8 @@ def at(address: str) -> Json:
     """envoy.config.core.v3.Address of HOST:PORT."""
     host, _, port = address.rpartition(":")
     return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
+
+
+def pipe(path: Path) -> Json:
+    """envoy.config.core.v3.Address of a socket that is ours alone."""
+    return {"pipe": {"path": str(path), "mode": 0o600}}

@@ -1,6 +1,6 @@
 """The Envoy at the public address, as its bootstrap says. Law: what is not carried by the script is Python's.
 
-The caller's own `x-headrace-` headers are gone before the script runs, and ours before a caller could read them.
+What the lane and Python say to each other in headers, no caller can say (`parts`), nor read.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mesh.envoy.proto import DOWNSTREAM_TLS_CONTEXT, TLS_TRANSPORT_SOCKET, Json, named, typed
+from mesh.envoy.proto import DOWNSTREAM_TLS_CONTEXT, HTTP_CONNECTION_MANAGER, TLS_TRANSPORT_SOCKET, Json, named, typed
 from mesh.envoy.reading import part
-from mesh.express.clusters import at, cluster, copies
-from mesh.express.parts import CLUSTER_KEY, EXPRESS, HCM, IDLE, LANE_KEY, carried, held, lua, manager, router
+from mesh.express.clusters import at, cluster, copies, pipe
+from mesh.express.parts import CLUSTER_KEY, EXPRESS, IDLE, LANE_KEY, carried, held, lua, manager, router
 from mesh.express.rules import ASKED, PYTHON, Rules
 from mesh.express.traced import COLLECTOR, TRACED, Tracing
 from mesh.express.traced import listener as traced_listener
@@ -59,22 +59,18 @@ def bootstrap(front: Front) -> Json:
     """envoy.config.bootstrap.v3.Bootstrap."""
     connections = named(_CONNECTIONS, _MONITOR, max_active_downstream_connections=_MOST_CONNECTIONS)
     listeners = [_listener(front)]
-    clusters = [cluster(PYTHON, [_pipe(front.python)]), cluster(ASKED, [_pipe(front.asked)])]
+    clusters = [cluster(PYTHON, [pipe(front.python)]), cluster(ASKED, [pipe(front.asked)])]
     if front.tracing is not None:
         listeners.append(traced_listener(front.tracing, front.traced))
-        clusters += [cluster(TRACED, [_pipe(front.traced)]), copies(COLLECTOR, [front.tracing.collector])]
+        clusters += [cluster(TRACED, [pipe(front.traced)]), copies(COLLECTOR, [front.tracing.collector])]
     return {
         "node": {"id": "headrace-gateway", "cluster": "headrace-gateway"},
-        "admin": {"address": _pipe(front.admin)},
+        "admin": {"address": pipe(front.admin)},
         "dynamic_resources": {"cds_config": source(front.clusters)},
         "static_resources": {"listeners": listeners, "clusters": clusters},
         "layered_runtime": {"layers": [{"name": "fixed", "static_layer": _RUNTIME}]},
         "overload_manager": {"resource_monitors": [connections]},
     }
-
-
-def _pipe(path: Path) -> Json:
-    return {"pipe": {"path": str(path), "mode": 0o600}}
 
 
 def _listener(front: Front) -> Json:
@@ -91,7 +87,7 @@ def _listener(front: Front) -> Json:
 
 def _http(front: Front) -> Json:
     return typed(
-        HCM,
+        HTTP_CONNECTION_MANAGER,
         stat_prefix="front",
         **manager(front.largest),
         route_config={"name": "front", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(front)}]},

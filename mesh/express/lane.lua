@@ -2,7 +2,7 @@
 --
 -- A call that is not known is handed to the Python lane, which decides, and whose answer may bring a lesson: that this
 -- very token may infer with this model and version until then, and where such calls go. The next such call is carried.
--- This is the end of one script, of which lessons.lua, message.lua and metadata.lua are the beginning.
+-- This is the end of one script, of which remembered.lua, lessons.lua, message.lua and metadata.lua are the beginning.
 -- Filter: https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/lua_filter
 
 -- ---- there ----

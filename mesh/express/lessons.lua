@@ -3,9 +3,7 @@
 -- Lessons are kept for each worker thread. What they rest on has a name, their generation: Python is asked for it every
 -- so often, by a call of the lane's own, and when it is another, all lessons are forgotten.
 
-jit.off() -- what calls into Envoy cannot be compiled, and is tried again and again
-
-local byte, format, match, sub = string.byte, string.format, string.match, string.sub
+local byte, format, match = string.byte, string.format, string.match
 local random = math.random
 
 local OF_THREAD -- 16 hexadecimal digits, which no other thread of any lane has

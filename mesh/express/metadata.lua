@@ -1,33 +1,18 @@
 -- A caller's metadata, its deadline and its trace. Law: what goes on is what gateway/headers.py would send, or nothing.
 
 local PASSES, DROPPED, DECIDED = 1, 2, 3 -- DECIDED: looked at by name
-local MOST_KINDS = 1024
-local LONGEST_KEPT = 256 -- bytes of a key that is worth remembering
-local LONGEST_KEY = 1024
+local LONGEST_KEY = 1024 -- bytes
 
-local kinds, size_kinds = {}, 0
-
--- What a key is, worked out once for each.
-local function kind_of(key)
-  local kind = kinds[key]
-  if kind ~= nil then
-    return kind
-  end
-  kind = RULES.kinds[key] or PASSES
+local kind_of = remembered(function(key)
+  local kind = RULES.kinds[key] or PASSES
   for index = 1, #RULES.prefixes do
     local prefix = RULES.prefixes[index]
     if kind == PASSES and sub(key, 1, #prefix) == prefix then
       kind = DROPPED
     end
   end
-  if #key <= LONGEST_KEPT then
-    if size_kinds >= MOST_KINDS then
-      kinds, size_kinds = {}, 0
-    end
-    kinds[key], size_kinds = kind, size_kinds + 1
-  end
   return kind
-end
+end)
 
 -- What of a caller's metadata is to be dropped; nil: it takes Python to say.
 local function check(headers)

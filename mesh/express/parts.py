@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from mesh.envoy.proto import Json, named, typed
+from mesh.envoy.proto import ROUTER, ROUTER_FILTER, Json, named, typed
 from mesh.express.rules import (
-    GENERATION_KEY,
-    LEARN_KEY,
-    LESSON_KEY,
     MESSAGE_WITHIN,
     PYTHON,
     Rules,
@@ -19,11 +16,9 @@ from mesh.express.rules import (
     script_of_answers,
 )
 from mesh.express.traced import TO_KEY
-from protos.contract import SAMPLED_KEY
+from protos.contract import GENERATION_KEY, LEARN_KEY, LESSON_KEY, SAMPLED_KEY
 
-HCM: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 LUA_FILTER: Final = "envoy.filters.http.lua"
-ROUTER_FILTER: Final = "envoy.filters.http.router"
 LANE_KEY: Final = "x-headrace-lane"
 """By which lane a call goes, once the script knows: EXPRESS or PYTHON."""
 CLUSTER_KEY: Final = "x-headrace-cluster"
@@ -34,7 +29,6 @@ IDLE: Final = f"{MESSAGE_WITHIN}s"
 _LUA: Final = "envoy.extensions.filters.http.lua.v3.Lua"
 _LUA_OF_ROUTE: Final = "envoy.extensions.filters.http.lua.v3.LuaPerRoute"
 _EARLY: Final = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
-_ROUTER: Final = "envoy.extensions.filters.http.router.v3.Router"
 _ANSWERS: Final = "answers"
 _OURS: Final = (LANE_KEY, CLUSTER_KEY, LEARN_KEY, LESSON_KEY, GENERATION_KEY, TO_KEY, SAMPLED_KEY)
 _STREAMS: Final = 1000  # calls at a time on one connection, as of the Python lane's own door
@@ -74,7 +68,7 @@ def lua(rules: Rules) -> Json:
 
 def router() -> Json:
     """The last filter; what Envoy says about itself does not reach callers and workers."""
-    return named(ROUTER_FILTER, _ROUTER, suppress_envoy_headers=True)
+    return named(ROUTER_FILTER, ROUTER, suppress_envoy_headers=True)
 
 
 def carried() -> Json:

@@ -16,9 +16,6 @@ Lua = str | int | float | bool | Sequence["Lua"] | Mapping[str, "Lua"]
 
 PLACEHOLDER: Final = "\x7e" * 32
 """Where a request's id goes in a refusal; as long as an id."""
-LESSON_KEY: Final = "x-headrace-permit"
-LEARN_KEY: Final = "x-headrace-learn"
-GENERATION_KEY: Final = "x-headrace-generation"
 PYTHON: Final = "python"
 """The cluster of the Python lane."""
 ASKED: Final = "asked"
@@ -110,12 +107,12 @@ class Rules:
 
 def script(rules: Rules) -> str:
     """The source of the lane's filter."""
-    return _script(("lessons.lua", "message.lua", "metadata.lua", "lane.lua"), _of_lane(rules))
+    return _script(("remembered.lua", "lessons.lua", "message.lua", "metadata.lua", "lane.lua"), _of_lane(rules))
 
 
 def script_of_answers(rules: Rules) -> str:
     """The source of the filter that the answers to carried calls go through."""
-    return _script(("answers.lua",), _of_answers(rules))
+    return _script(("remembered.lua", "answers.lua"), _of_answers(rules))
 
 
 def _script(names: Sequence[str], told: Mapping[str, Lua]) -> str:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mesh.envoy.proto import Json, named, typed
+from mesh.envoy.proto import HTTP_CONNECTION_MANAGER, ROUTER, ROUTER_FILTER, Json, named, typed
+from mesh.express.clusters import pipe
 
-_HCM: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-_ROUTER: Final = "envoy.extensions.filters.http.router.v3.Router"
 _OTEL: Final = "envoy.config.trace.v3.OpenTelemetryConfig"
 COLLECTOR: Final = "collector"
 """The cluster that spans are sent to."""
@@ -50,7 +49,7 @@ def listener(tracing: Tracing, socket: Path) -> Json:
         "route": {"cluster_header": TO_KEY, "timeout": "0s", "idle_timeout": "0s"},
     }
     manager = typed(
-        _HCM,
+        HTTP_CONNECTION_MANAGER,
         stat_prefix="traced",
         codec_type="HTTP2",
         skip_xff_append=True,
@@ -64,11 +63,11 @@ def listener(tracing: Tracing, socket: Path) -> Json:
             "custom_tags": _tags(tracing),
         },
         route_config={"name": "traced", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        http_filters=[named("envoy.filters.http.router", _ROUTER, suppress_envoy_headers=True)],
+        http_filters=[named(ROUTER_FILTER, ROUTER, suppress_envoy_headers=True)],
     )
     return {
         "name": "traced",
-        "address": {"pipe": {"path": str(socket), "mode": 0o600}},
+        "address": pipe(socket),
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
 

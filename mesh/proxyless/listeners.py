@@ -10,17 +10,16 @@ from typing import Final
 
 from mesh.envoy.domains import single
 from mesh.envoy.faults import FAULT_FILTER
-from mesh.envoy.proto import Json, named, outbound, typed
+from mesh.envoy.proto import HTTP_CONNECTION_MANAGER, ROUTER, ROUTER_FILTER, Json, named, outbound, typed
 from mesh.envoy.visible import Service, services
 from mesh.istio.proxies import Proxy
 from mesh.istio.world import World
 
 _HTTP: Final = "envoy.extensions.filters.http"
-_MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _UNSPECIFIED: Final = "0.0.0.0"  # noqa: S104 - told of a service without an address, never bound
 _FILTERS: Final = (
     named(FAULT_FILTER, f"{_HTTP}.fault.v3.HTTPFault"),
-    named("envoy.filters.http.router", f"{_HTTP}.router.v3.Router"),
+    named(ROUTER_FILTER, ROUTER),
 )
 
 
@@ -49,7 +48,7 @@ def _listener(name: str, service: Service, port: int) -> Json:
     """The address is of no use to gRPC. Of several, Istio tells now one, now another."""
     address, *_ = (*map(single, service.entry.spec.addresses), _UNSPECIFIED)
     routes: Json = {"config_source": {"ads": {}}, "route_config_name": outbound(port, service.host)}
-    manager = typed(_MANAGER, rds=routes, http_filters=list(_FILTERS))
+    manager = typed(HTTP_CONNECTION_MANAGER, rds=routes, http_filters=list(_FILTERS))
     return {
         "name": f"{name}:{port}",
         "address": {"socket_address": {"address": address, "port_value": port}},

@@ -11,15 +11,14 @@ from dataclasses import replace
 from typing import Final
 
 from mesh.catalog import Ingress, Mesh
-from mesh.envoy.proto import outbound, typed
-from mesh.express.parts import HCM, IDLE, LANE_KEY, ROUTER_FILTER, carried, held, lua, manager, router
+from mesh.envoy.proto import HTTP_CONNECTION_MANAGER, HTTP_CONNECTION_MANAGER_FILTER, ROUTER_FILTER, outbound, typed
+from mesh.express.parts import IDLE, LANE_KEY, carried, held, lua, manager, router
 from mesh.express.rules import PYTHON, Rules
 from mesh.render.resource import Fields, given, resource
 from mesh.render.routes import carries, names_of_carried
 from mesh.render.services import EXPRESS_LANE, Service
 from mesh.render.source import RenderError
 
-_MANAGER: Final = "envoy.filters.network.http_connection_manager"
 _PRIORITY: Final = 10  # after filters that others have put in
 _UNDECIDED: Final = f"{EXPRESS_LANE}-undecided"
 _PYTHONS: Final = (f"{EXPRESS_LANE}-decided", _UNDECIDED, f"{EXPRESS_LANE}-other")
@@ -119,9 +118,12 @@ def _of_listener(port: int, largest: int, rules: Rules) -> Iterator[Fields]:
         chain = {"filter": filters} if filters else None
         return _patch(to, operation, value, listener=given(portNumber=port, filterChain=chain))
 
-    last: Fields = {"name": _MANAGER, "subFilter": {"name": ROUTER_FILTER}}
-    merged: Fields = {"name": _MANAGER, "typed_config": typed(HCM, **manager(largest))}
-    yield patch("NETWORK_FILTER", "MERGE", merged, filters={"name": _MANAGER})
+    last: Fields = {"name": HTTP_CONNECTION_MANAGER_FILTER, "subFilter": {"name": ROUTER_FILTER}}
+    merged: Fields = {
+        "name": HTTP_CONNECTION_MANAGER_FILTER,
+        "typed_config": typed(HTTP_CONNECTION_MANAGER, **manager(largest)),
+    }
+    yield patch("NETWORK_FILTER", "MERGE", merged, filters={"name": HTTP_CONNECTION_MANAGER_FILTER})
     yield patch("HTTP_FILTER", "MERGE", router(), filters=last)
     # Policies of the gateway's own look at calls before it, as callers sent them.
     yield patch("HTTP_FILTER", "INSERT_BEFORE", lua(rules), filters=last)

@@ -16,12 +16,13 @@ from gateway.authorize import Permit
 from gateway.call import read_call
 from gateway.caller import Caller
 from gateway.choose import choose
-from gateway.lane import ASK_PATH, LEARN_KEY, PATH, Generation, Lane, common
+from gateway.lane import ASK_PATH, PATH, Generation, Lane, common
 from gateway.rpcs import RPCS, Action
 from gateway.server import Addresses, StartError, serving
 from gateway.settings import load
 from mesh.catalog import Model
 from protos import grpc_service_pb2 as pb
+from protos.contract import LEARN_KEY
 from tests.gateway import world as worlds
 from tests.gateway.world import World
 
