@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Final
 
 from gateway.in_force import Built, InForce
@@ -22,37 +22,48 @@ _FORGOTTEN: Final = 1.0  # seconds after which nothing is carried any more by wh
 _AGAIN: Final = 1.0  # seconds
 
 
+Changes = Callable[[InForce, Built, Door | None], Coroutine[None, None, None]]
+"""Has every change of the settings in force, until cancelled."""
+
+
 @contextlib.asynccontextmanager
-async def followed(source: Source | None, in_force: InForce, built: Built, door: Door | None) -> AsyncIterator[None]:
-    """While inside, have every good change of the source in force."""
-    if source is None:
+async def followed(changes: Changes | None, in_force: InForce, built: Built, door: Door | None) -> AsyncIterator[None]:
+    """While inside, have the changes in force."""
+    if changes is None:
         yield
         return
-    following = asyncio.create_task(_follow(source, in_force, built, door))
+    following = asyncio.create_task(changes(in_force, built, door))
     try:
         yield
     finally:
         await _ended(following)
 
 
-async def _follow(source: Source, in_force: InForce, built: Built, door: Door | None) -> None:
-    room = in_force.settings.largest
-    findable, placing = [in_force.settings], contextlib.AsyncExitStack()
+def of_file(source: Source) -> Changes:
+    """Every good change of the file."""
 
-    async def take(found: Settings) -> None:
-        settings, waiting = changed(in_force.settings, found, room)
-        if waiting:
-            log.warning("changed in the configuration, but takes a restart: %s", ", ".join(waiting))
-        if settings == in_force.settings:
-            return
-        in_force.take(settings, built, teaches=door is None)
-        log.info("the configuration has changed, and is in force")
-        await placing.aclose()  # of what was there before
-        if door is not None:
-            placing.push_async_callback(_ended, asyncio.create_task(_place(door, settings, findable, in_force, built)))
+    async def follow_it(in_force: InForce, built: Built, door: Door | None) -> None:
+        room = in_force.settings.largest
+        findable, placing = [in_force.settings], contextlib.AsyncExitStack()
 
-    async with placing:
-        await follow(source, take)
+        async def take(found: Settings) -> None:
+            settings, waiting = changed(in_force.settings, found, room)
+            if waiting:
+                log.warning("changed in the configuration, but takes a restart: %s", ", ".join(waiting))
+            if settings == in_force.settings:
+                return
+            in_force.take(settings, built, teaches=door is None)
+            log.info("the configuration has changed, and is in force")
+            await placing.aclose()  # of what was there before
+            if door is not None:
+                door.tell(settings, teaches=False)
+                place = _place(door, settings, findable, in_force, built)
+                placing.push_async_callback(_ended, asyncio.create_task(place))
+
+        async with placing:
+            await follow(source, take)
+
+    return follow_it
 
 
 async def _place(door: Door, settings: Settings, findable: list[Settings], in_force: InForce, built: Built) -> None:
@@ -60,6 +71,7 @@ async def _place(door: Door, settings: Settings, findable: list[Settings], in_fo
     findable.append(settings)
     await _until_found(door, findable)
     in_force.teach(built)
+    door.tell(settings, teaches=True)
     await asyncio.sleep(_FORGOTTEN)
     findable[:] = [settings]
     await _until_found(door, findable)

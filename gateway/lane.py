@@ -8,7 +8,6 @@ lessons rest on, the keys above all, is the generation. It asks for it, and at a
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -38,6 +37,12 @@ class Door(Protocol):
     async def find(self, *settings: Settings) -> None:
         """Know where the copies of all these settings are, and of no others; returns once it does, or may do."""
 
+    def tell(self, settings: Settings, *, teaches: bool) -> None:
+        """Have what else is behind it decide by these settings, too; `teaches`: whether the lane may be taught that."""
+
+    def drain(self) -> None:
+        """Say that we go to what else is behind it."""
+
     async def leave(self, patience: float) -> None:
         """Send callers elsewhere; returns when no call runs inside any more, or after so many seconds."""
 
@@ -46,34 +51,24 @@ class Door(Protocol):
 class Front:
     """How the Envoy in front is had: it calls at `socket`, and finds copies by the name `cluster_of` gives them.
 
-    It asks for the generation at `asked`. `open` gives the door, which is there while inside.
+    It asks for the generation at `asked`, if it asks this process. `open` gives the door, which is there while inside.
     """
 
     socket: Path
-    asked: Path
+    asked: Path | None
     cluster_of: Callable[[Settings, Model, str], str]
     open: Callable[[], AbstractAsyncContextManager[Door]]
-
-
-def own(_parts: Hashable) -> str:
-    """A word that no other process has."""
-    return secrets.token_hex(8)
-
-
-def common(parts: Hashable) -> str:
-    """The word that every process has for the same parts, which their repr tells from all others."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 class Generation:
     """A word for what lessons rest on now; `parts` tells it, None while there shall be no lessons.
 
-    Where one lane asks several gateways their words must be `common`, or each would make it forget the others' lessons.
+    It is the same in every process for the same parts, which their repr tells from all others: one lane may ask several
+    gateways, or be taught by several, and each would else make it forget what the others taught.
     """
 
-    def __init__(self, parts: Callable[[], Hashable | None], word_of: Callable[[Hashable], str] = own) -> None:
+    def __init__(self, parts: Callable[[], Hashable | None]) -> None:
         self._parts = parts
-        self._word_of = word_of
         self._seen: Hashable | None = None
         self._word = ""
         self._one = Lock()
@@ -84,7 +79,7 @@ class Generation:
             parts = self._parts()
             if parts != self._seen:
                 self._seen = parts
-                self._word = "" if parts is None else self._word_of(parts)
+                self._word = "" if parts is None else hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
             return self._word
 
 

@@ -25,11 +25,10 @@ from gateway import jwks, memory
 from gateway.admin import application
 from gateway.asked import answering
 from gateway.direct import Direct
-from gateway.following import followed
+from gateway.following import Changes, followed
 from gateway.health import Health
 from gateway.in_force import Built, InForce
-from gateway.lane import Door, Front, Generation, common, own
-from gateway.live import Source
+from gateway.lane import Door, Front, Generation
 from gateway.local import Local
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.readiness import Readiness
@@ -65,15 +64,15 @@ class Addresses:
     asked: str | None
 
 
-def run(settings: Settings, front: Front | None = None, source: Source | None = None) -> int:
+def run(settings: Settings, front: Front | None = None, changes: Changes | None = None) -> int:
     """Serve until SIGTERM or SIGINT; 0 once drained, which a second signal cuts short. Raises StartError."""
     memory.keep_freed()
     with logs.to_stderr():
-        asyncio.run(_until_stopped(settings, front, source))
+        asyncio.run(_until_stopped(settings, front, changes))
     return 0
 
 
-async def _until_stopped(settings: Settings, front: Front | None, source: Source | None) -> None:
+async def _until_stopped(settings: Settings, front: Front | None, changes: Changes | None) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def stop_or_hurry() -> None:
@@ -81,7 +80,7 @@ async def _until_stopped(settings: Settings, front: Front | None, source: Source
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop_or_hurry)
-    async with serving(settings, hurry, os.environ, front, source) as addresses:
+    async with serving(settings, hurry, os.environ, front, changes) as addresses:
         print(f"headrace gateway ready on {addresses.grpc}", flush=True)  # noqa: T201 - what starters wait for
         if addresses.admin is not None:
             log.info("admin pages on http://%s", addresses.admin)
@@ -96,12 +95,12 @@ async def serving(
     hurry: asyncio.Event | None = None,
     environ: Mapping[str, str] = os.environ,
     front: Front | None = None,
-    source: Source | None = None,
+    changes: Changes | None = None,
 ) -> AsyncIterator[Addresses]:
     """A gateway that takes calls while inside, and drains on leaving, or until `hurry` is set. Raises StartError.
 
     `environ` is looked through for what gRPC itself will read there. With a front the public address is its own. With
-    a source the settings are those that it has had last.
+    changes the settings are those that these have had last.
     """
     async with contextlib.AsyncExitStack() as stack:
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
@@ -121,7 +120,7 @@ async def serving(
         built = Built(
             verifier=Verifier(issuers, time.time),
             local=Local(lambda: readiness.ready),
-            generation=Generation(rested_on, own if front else common),
+            generation=Generation(rested_on),
             front=front,
             upstream=functools.partial(_upstream, environ=environ),
             draw=random.random,
@@ -146,7 +145,7 @@ async def serving(
         await server.start()
         door = await stack.enter_async_context(front.open()) if front else None
         try:
-            async with followed(source, in_force, built, door):
+            async with followed(changes, in_force, built, door):
                 yield Addresses(door.address if door else address, admin, asked)
         finally:
             await _drain(server, door, readiness, settings.listen, hurry or asyncio.Event())
@@ -156,9 +155,12 @@ async def _asked(
     listen: Listen, front: Front | None, generation: Generation, stack: contextlib.AsyncExitStack
 ) -> str | None:
     """Where the Envoy in front asks; None where there is none."""
-    if front is None and listen.express != "external":
+    if front is None:
+        address = listen.asked if listen.express == "external" else None
+    else:
+        address = f"unix:{front.asked}" if front.asked else None
+    if address is None:
         return None
-    address = f"unix:{front.asked}" if front else listen.asked
     try:
         port = await stack.enter_async_context(answering(generation, address))
     except RuntimeError:
@@ -177,6 +179,8 @@ async def _drain(
 
     async def in_order() -> None:
         readiness.drain()
+        if door is not None:
+            door.drain()
         await asyncio.sleep(listen.notice)
         readiness.close()
         await asyncio.sleep(min(listen.notice, _HOLDING))

@@ -118,7 +118,8 @@ class Listen(Frozen):
     `notice`: how long health says NOT_SERVING before new calls are refused; `drain`: how long running calls may take.
     `express`: whether an Envoy is in front, that carries what it has seen decided; `auto` where there is one to run;
     `external` where it is not ours to run: Istio's ingress gateway (`headrace mesh render --express`), which asks at
-    `asked` whether what it was taught still holds.
+    `asked` whether what it was taught still holds. `processes`: how many, of a core each, share the calls that the
+    Envoy in front does not carry.
     """
 
     address: Address = "127.0.0.1:8080"
@@ -128,6 +129,7 @@ class Listen(Frozen):
     notice: Duration = 0.5
     drain: Duration = 25.0
     express: Annotated[Literal["auto", "on", "off", "external"], BeforeValidator(_switch)] = "auto"
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
 
 
 class Issuer(Frozen):
@@ -297,13 +299,16 @@ def _incoherent(settings: Settings) -> Iterator[tuple[Place, str]]:
     """What does not fit together: (place, what)."""
     if settings.listen.tls is not None:
         yield from ((("listen", "tls", *place), what) for place, what in unusable(settings.listen.tls))
-    if settings.listen.express == "on" and settings.upstream.mode == "xds":
+    upstream = settings.upstream
+    if settings.listen.express == "on" and upstream.mode == "xds":
         yield ("listen", "express"), "is not for the mode xds: gRPC's own client alone is told there where calls go"
+    if settings.listen.processes > 1 and (settings.listen.express in ("off", "external") or upstream.mode == "xds"):
+        yield ("listen", "processes"), "only the Envoy in front (listen.express: on) shares calls among several"
     names = [model.name for model in settings.models]
     for index, name in enumerate(names):
         if name in names[:index]:
             yield ("models", index, "name"), f"there is another model {name}"
-        for place, what in _incoherent_model(settings.models[index], settings.upstream):
+        for place, what in _incoherent_model(settings.models[index], upstream):
             yield ("models", index, *place), what
     yield from _incoherent_access(settings)
     yield from ((("upstream", *place), what) for place, what in _incoherent_upstream(settings))

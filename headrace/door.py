@@ -19,6 +19,7 @@ import aiohttp
 
 from gateway.server import StartError
 from gateway.settings import Settings
+from headrace.siblings import Siblings
 from mesh.envoy.admin import Admin, UnreachableError
 from mesh.envoy.proto import Json
 from mesh.express.front import LISTENER, Front, bootstrap
@@ -48,6 +49,7 @@ class _Door:
     address: str
     made: Front
     clusters: Clusters
+    siblings: Siblings
     session: aiohttp.ClientSession
     admin: Admin
     open: bool = True
@@ -64,8 +66,22 @@ class _Door:
         except TimeoutError:
             log.warning("the Envoy in front has not yet taken up where copies are")
 
+    def tell(self, settings: Settings, *, teaches: bool) -> None:
+        """Behind it are further gateway processes, or none."""
+        self.siblings.tell(settings, teaches=teaches)
+
+    def drain(self) -> None:
+        """They drain as we do, but stay until the door is left."""
+        self.siblings.drain()
+
     async def leave(self, patience: float) -> None:
         """Close it to new connections, have callers leave theirs, and wait for what runs."""
+        try:
+            await self._left(patience)
+        finally:
+            self.siblings.left()
+
+    async def _left(self, patience: float) -> None:
         with contextlib.suppress(TimeoutError, UnreachableError, aiohttp.ClientError):
             async with asyncio.timeout(patience):
                 url = f"http://{self.admin.address}/drain_listeners?graceful&skip_exit"
@@ -84,7 +100,9 @@ class _Door:
 
 
 @contextlib.asynccontextmanager
-async def opened(made: Front, binary: Path, clusters: Clusters, settings: Settings) -> AsyncIterator[_Door]:
+async def opened(
+    made: Front, binary: Path, clusters: Clusters, settings: Settings, siblings: Siblings
+) -> AsyncIterator[_Door]:
     """The door while inside; an Envoy that dies is replaced. Raises StartError."""
     made.clusters.parent.mkdir()
     put(made.clusters, clusters_file(clusters(settings), made.clusters.parent).text)
@@ -97,7 +115,7 @@ async def opened(made: Front, binary: Path, clusters: Clusters, settings: Settin
         except BaseException:
             await envoy.stop()
             raise
-        door = _Door(address, replace(made, address=address), clusters, session, admin)
+        door = _Door(address, replace(made, address=address), clusters, siblings, session, admin)
         keeping = asyncio.create_task(_kept(door, binary, envoy))
         try:
             yield door

@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
 
 from gateway import answer, headers, lane
 from gateway.exchange import LEEWAY
 from gateway.server import StartError
 from gateway.settings import Settings
 from headrace.door import opened
-from mesh.catalog import Model
-from mesh.envoy.proto import Json
-from mesh.express.clusters import copies
+from headrace.express_clusters import cluster_of, clusters
+from headrace.siblings import Siblings
 from mesh.express.front import Front, Tls
 from mesh.express.rules import ASKED, PLACEHOLDER, Metadata, Refusal, Rules, Words
 from mesh.express.traced import Tracing
@@ -28,13 +26,18 @@ from protos.boundary import DETAILS_KEY, trailers
 from protos.contract import MODEL_NAME, MODEL_VERSION
 from protos.errors import HeadraceError, unforeseen
 
-_SIDECAR: Final = "sidecar"
-
 
 def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
     """The Envoy in front of the gateway; its sockets, its files and its log are in the folder."""
     made = front_of(settings, folder)
-    return lane.Front(made.python, made.asked, cluster_of, lambda: opened(made, binary, clusters, settings))
+
+    @contextlib.asynccontextmanager
+    async def door() -> AsyncIterator[lane.Door]:
+        siblings = Siblings(settings)
+        async with siblings.kept(made.python[1:]), opened(made, binary, clusters, settings, siblings) as opening:
+            yield opening
+
+    return lane.Front(made.python[0], made.asked, cluster_of, door)
 
 
 def front_of(settings: Settings, folder: Path) -> Front:
@@ -43,7 +46,7 @@ def front_of(settings: Settings, folder: Path) -> Front:
     return Front(
         address=_numeric(settings.listen.address),
         tls=Tls(tls.certificate, tls.key, tls.client_ca) if tls else None,
-        python=folder / "python.sock",
+        python=[folder / f"python-{number}.sock" for number in range(settings.listen.processes)],
         asked=folder / "asked.sock",
         admin=folder / "admin.sock",
         clusters=folder / "watched" / CLUSTERS,
@@ -63,52 +66,6 @@ def _numeric(address: str) -> str:
         raise StartError(f"cannot listen on {address}: {error.strerror}") from None
     number = str(found[0])
     return f"[{number}]:{port}" if ":" in number else f"{number}:{port}"
-
-
-def clusters(*settings: Settings) -> Sequence[Json]:
-    """Every cluster that `cluster_of` names for any of the settings, once; with the largest budget of its models."""
-    found: dict[str, _Copies] = {}
-    for each in settings:
-        for name, there in _copies(each):
-            before = found.get(name)
-            found[name] = there if before is None else there.joined(before)
-    return [copies(name, one.addresses, checked=one.checked, budget=one.budget) for name, one in found.items()]
-
-
-@dataclass(frozen=True)
-class _Copies:
-    addresses: Sequence[str]
-    checked: bool = False
-    budget: float | None = None
-
-    def joined(self, other: _Copies) -> _Copies:
-        if self.budget is None or other.budget is None:
-            return replace(self, budget=None)
-        return replace(self, budget=max(self.budget, other.budget))
-
-
-def _copies(settings: Settings) -> Iterator[tuple[str, _Copies]]:
-    upstream = settings.upstream
-    if upstream.mode == "direct":
-        for model, versions in upstream.endpoints.items():
-            for there in versions.values():
-                yield _name(there), _Copies(there, checked=True, budget=settings.catalog[model].retries.budget)
-    elif upstream.proxy is not None:
-        yield _SIDECAR, _Copies([upstream.proxy])
-    else:
-        yield from ((one.host, _Copies([one.host])) for one in settings.models)
-
-
-def cluster_of(settings: Settings, model: Model, version: str) -> str:
-    """Where calls for the version go."""
-    upstream = settings.upstream
-    if upstream.mode == "direct":
-        return _name(upstream.endpoints[model.name][version])
-    return model.host if upstream.proxy is None else _SIDECAR
-
-
-def _name(there: Sequence[str]) -> str:
-    return ",".join(there)
 
 
 def rules(settings: Settings) -> Rules:

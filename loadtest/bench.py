@@ -124,7 +124,7 @@ def scale(
     output: Form = Output.TABLE,
     write: Folder = None,
 ) -> None:
-    """Measure both lanes with more models and callers, more connections, larger messages."""
+    """Measure ours with more models and callers, more connections, larger messages, more processes."""
     measured = partial(growth.measured, Effort(rounds, seconds), most=most, largest=largest)
     conclude("scale", measured, output, write)
 

@@ -71,12 +71,11 @@ def measure(
 
 def sample(contender: Contender, drive: Drive, calls: int, seconds: float = 0.0) -> Sample:
     """One contender's turn: so many calls, and again if that was over too soon. Raises Broken: it has ended."""
-    front, behind = _spent(contender)
+    before = _spent(contender)
     runs = [drive(contender, calls)]
     while sum(run.seconds for run in runs) < _SHORT * seconds:
         runs.append(drive(contender, calls))
-    front_after, behind_after = _spent(contender)
-    front, behind = front_after - front, behind_after - behind
+    front, behind = _counted(contender, before, _spent(contender))
     return Sample(
         calls=sum(run.done for run in runs),
         failed=sum(run.failed for run in runs),
@@ -87,11 +86,16 @@ def sample(contender: Contender, drive: Drive, calls: int, seconds: float = 0.0)
     )
 
 
-def _spent(contender: Contender) -> tuple[float, float]:
+def _spent(contender: Contender) -> Mapping[int, float]:
     try:
-        return cpu(contender.front), cpu(contender.behind)
+        return {pid: cpu([pid]) for pid in (*contender.front, *contender.behind)}
     except OSError:
         raise Broken(f"{contender.name} has ended") from None
+
+
+def _counted(contender: Contender, before: Mapping[int, float], after: Mapping[int, float]) -> tuple[float, float]:
+    front, behind = ([after[pid] - before[pid] for pid in pids] for pids in (contender.front, contender.behind))
+    return sum(front), max(behind, default=0.0) if contender.busiest else sum(behind)
 
 
 def enough(contender: Contender, case: Case, drive: Drive, seconds: float) -> int:

@@ -24,7 +24,8 @@ _WINDOW_BITS = 24  # as wide as Envoy's: the worker must not be what limits
 class Contender:
     """A proxy that is called at `address` with this metadata.
 
-    `front` are the processes that a call goes through in any case, `behind` all others that serve with them.
+    `front` are the processes that a call goes through in any case, `behind` all others that serve with them; with
+    `busiest` of these only the one that does most counts: where each has a processor, it is full first.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Contender:
     front: Sequence[int]
     behind: Sequence[int] = ()
     metadata: Sequence[tuple[str, str]] = ()
+    busiest: bool = False
 
 
 @dataclass(frozen=True, slots=True)

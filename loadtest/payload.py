@@ -28,6 +28,13 @@ def request(shape: Sequence[int], model_name: str = MODEL) -> bytes:
     return message.SerializeToString()
 
 
+def with_parameter(message: bytes) -> bytes:
+    """The request with a parameter, for which the express lane hands it to Python."""
+    more = ModelInferRequest()
+    more.parameters["priority"].int64_param = 1
+    return message + more.SerializeToString()
+
+
 def answer() -> bytes:
     """A ModelInferResponse with ten FP32 scores, raw."""
     message = ModelInferResponse(model_name=MODEL, model_version="1", id="1")

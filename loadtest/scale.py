@@ -1,6 +1,7 @@
 """Ours with more of everything. Law: one thing grows at a time, and is compared with little of it.
 
-Models, each with a grant and a caller of its own; bytes of a message; and connections (`loadtest.connections`).
+Models, each with a grant and a caller of its own; bytes of a message; connections (`loadtest.connections`); and
+processes (`loadtest.several`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from loadtest.payload import SHAPES, model, request
 from loadtest.plot import Lines
 from loadtest.report import Report, Target
 from loadtest.setting import LANES, Lane
+from loadtest.several import several
 
 COUNTS = (10, 100, 1_000, 10_000)
+PROCESSES = (1, 2, 4)
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 64_000_000)
 FLAT = 1 / 1.1  # of the calls that little of it allows for the same processor time: 10 % more for each
 _WIDTH = 16
@@ -37,8 +40,9 @@ def measured(effort: Effort, track: Track, most: int, largest: int) -> Findings:
     reports = [_with_models(lane, counts, effort, track, first) for lane in LANES]
     held = connections((1, *counts), effort, track, FLAT)
     sizes = _with_sizes([size for size in SIZES if size <= largest], effort, track)
+    shared = several(PROCESSES, effort, track)
     return Findings(
-        [*reports, *held.reports, sizes],
+        [*reports, *held.reports, sizes, shared],
         [_line("models", reports, counts), *held.panels, _line_of_sizes(sizes)],
         held.tables,
         {"first_calls": {name: one.cpu_per_call for name, one in first.items()}, **held.more},

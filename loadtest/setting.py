@@ -28,11 +28,15 @@ LANES = {"express": True, "gateway": False}
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A gateway of a mesh: whether an Envoy is in front, where spans go, and how many models, each with its caller."""
+    """A gateway of a mesh: whether an Envoy is in front, and with how many processes of ours behind it.
+
+    Where spans go, and how many models there are, each with its caller.
+    """
 
     express: bool
     collector: str | None = None
     models: int = 1
+    processes: int = 1
 
 
 def write(folder: Path, backend: str, collector: str) -> tuple[Path, str]:
@@ -81,7 +85,12 @@ def _config(jwks: Path, upstream: Mapping[str, object], lane: Lane) -> dict[str,
     names = [model(index) for index in range(lane.models)]
     told = {"otlp": f"http://{lane.collector}", "sample": 0.1, "service": "headrace-gateway"}
     return {
-        "listen": {"address": "127.0.0.1:0", "admin": "127.0.0.1:0", "express": "on" if lane.express else "off"},
+        "listen": {
+            "address": "127.0.0.1:0",
+            "admin": "127.0.0.1:0",
+            "express": "on" if lane.express else "off",
+            "processes": lane.processes,
+        },
         "issuers": [issuer],
         "grants": [_grant(name) for name in names],
         "models": [_model(name) for name in names],

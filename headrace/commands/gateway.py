@@ -28,6 +28,7 @@ def gateway(
     configuration are taken up within a second.
     """
     from gateway import server, settings  # noqa: PLC0415 - gRPC
+    from gateway.following import of_file  # noqa: PLC0415
     from gateway.live import Source  # noqa: PLC0415
 
     source = Source(config, os.environ)
@@ -37,7 +38,7 @@ def gateway(
         raise CommandError(f"the configuration cannot be used\n{error}") from None
     try:
         with tempfile.TemporaryDirectory(prefix="headrace-gateway-", dir=_short()) as folder:
-            return server.run(loaded, _front(loaded, Path(folder)), source)
+            return server.run(loaded, _front(loaded, Path(folder)), of_file(source))
     except server.StartError as error:
         raise CommandError(str(error)) from None
 
@@ -50,11 +51,13 @@ def _short() -> str | None:
 def _front(loaded: Settings, folder: Path) -> Front | None:
     """The Envoy in front, where there is to be one."""
     express = loaded.listen.express
+    needs = "listen.processes is above 1" if loaded.listen.processes > 1 else "listen.express is on"
+    needed = express == "on" or loaded.listen.processes > 1
     if express in ("off", "external") or loaded.upstream.mode == "xds":
         return None
     if sys.platform != "linux":
-        if express == "on":
-            raise CommandError("listen.express is on, but the Envoy in front runs on Linux alone")
+        if needed:
+            raise CommandError(f"{needs}, but the Envoy in front runs on Linux alone")
         return None
     from headrace.express import front  # noqa: PLC0415
     from mesh.local.binary import find  # noqa: PLC0415
@@ -63,6 +66,6 @@ def _front(loaded: Settings, folder: Path) -> Front | None:
     try:
         return front(loaded, folder, find(None))
     except MeshError as error:
-        if express == "on":
-            raise CommandError(f"listen.express is on, but {error}") from None
+        if needed:
+            raise CommandError(f"{needs}, but {error}") from None
     return None

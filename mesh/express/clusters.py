@@ -11,7 +11,7 @@ from mesh.istio.names import is_ip
 
 _HTTP2: Final[Json] = {"connection_keepalive": {"interval": "20s", "timeout": "5s"}}  # as gateway.upstream has it
 # Where all copies are out, all get calls: who has no health service answers as before.
-_HEALTH: Final[Json] = {
+HEALTH: Final[Json] = {
     "timeout": "1s",
     "interval": "1s",
     "no_traffic_interval": "1s",
@@ -28,7 +28,7 @@ def copies(name: str, addresses: Sequence[str], *, checked: bool = False, budget
     """
     numbers = all(is_ip(address.rpartition(":")[0].strip("[]")) for address in addresses)
     kind: Json = {"type": "STATIC" if numbers else "STRICT_DNS"}
-    health: Json = {"health_checks": [_HEALTH]} if checked else {}
+    health: Json = {"health_checks": [HEALTH]} if checked else {}
     return cluster(name, [at(address) for address in addresses], budget) | kind | health
 
 

@@ -5,13 +5,22 @@ What the lane and Python say to each other in headers, no caller can say (`parts
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mesh.envoy.proto import DOWNSTREAM_TLS_CONTEXT, HTTP_CONNECTION_MANAGER, TLS_TRANSPORT_SOCKET, Json, named, typed
+from mesh.envoy.proto import (
+    DOWNSTREAM_TLS_CONTEXT,
+    HTTP_CONNECTION_MANAGER,
+    TLS_TRANSPORT_SOCKET,
+    Json,
+    named,
+    percent,
+    typed,
+)
 from mesh.envoy.reading import part
-from mesh.express.clusters import at, cluster, copies, pipe
+from mesh.express.clusters import HEALTH, at, cluster, copies, pipe
 from mesh.express.parts import CLUSTER_KEY, EXPRESS, IDLE, LANE_KEY, carried, held, lua, manager, router
 from mesh.express.rules import ASKED, PYTHON, Rules
 from mesh.express.traced import COLLECTOR, TRACED, Tracing
@@ -23,6 +32,9 @@ _MONITOR: Final = "envoy.extensions.resource_monitors.downstream_connections.v3.
 LISTENER: Final = "front"
 """The listener at the public address."""
 _MOST_CONNECTIONS: Final = 50_000
+_OTHERS: Final = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+# A process that is busy answers late.
+_ALIVE: Final[Json] = HEALTH | {"timeout": "2s", "unhealthy_threshold": 2}
 _RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500}  # as the Python lane's
 
 
@@ -37,7 +49,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class Front:
-    """One Envoy: where it listens, and sockets: of Python for calls and questions, of its own pages, of traced calls.
+    """One Envoy: where it listens, and sockets: of Python's processes, of the first for questions, and its own.
 
     `clusters`: the file that says where calls may go (`mesh.local.files`). `largest`: bytes of a request. Without
     `tracing` no call is traced here.
@@ -45,7 +57,7 @@ class Front:
 
     address: str
     tls: Tls | None
-    python: Path
+    python: Sequence[Path]
     asked: Path
     admin: Path
     clusters: Path
@@ -59,7 +71,7 @@ def bootstrap(front: Front) -> Json:
     """envoy.config.bootstrap.v3.Bootstrap."""
     connections = named(_CONNECTIONS, _MONITOR, max_active_downstream_connections=_MOST_CONNECTIONS)
     listeners = [_listener(front)]
-    clusters = [cluster(PYTHON, [pipe(front.python)]), cluster(ASKED, [pipe(front.asked)])]
+    clusters = [_python(front.python), cluster(ASKED, [pipe(front.asked)])]
     if front.tracing is not None:
         listeners.append(traced_listener(front.tracing, front.traced))
         clusters += [cluster(TRACED, [pipe(front.traced)]), copies(COLLECTOR, [front.tracing.collector])]
@@ -71,6 +83,23 @@ def bootstrap(front: Front) -> Json:
         "layered_runtime": {"layers": [{"name": "fixed", "static_layer": _RUNTIME}]},
         "overload_manager": {"resource_monitors": [connections]},
     }
+
+
+def _python(sockets: Sequence[Path]) -> Json:
+    """The gateway's processes. Of several, those get calls that serve, or all where none does, so that it is told."""
+    made = cluster(PYTHON, [pipe(socket) for socket in sockets])
+    if len(sockets) == 1:
+        return made
+    none = {"healthy_panic_threshold": percent(1)}
+    return made | {"lb_policy": "LEAST_REQUEST", "health_checks": [_ALIVE], "common_lb_config": none}
+
+
+def _again(sockets: Sequence[Path]) -> Json:
+    """Fields of a route to them: a call that one has not seen goes to another."""
+    if len(sockets) == 1:
+        return {}
+    others: Json = {"retry_host_predicate": [named("others", _OTHERS)], "host_selection_retry_max_attempts": 20}
+    return {"retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": len(sockets) - 1, **others}}
 
 
 def _listener(front: Front) -> Json:
@@ -99,7 +128,7 @@ def _routes(front: Front) -> list[Json]:
     """Of the calls that the script carries; of those that it has not decided yet; and of all others."""
     bounded = {"max_stream_duration": {"grpc_timeout_header_max": "0s"}}
     to_copies = {"cluster_header": CLUSTER_KEY, "timeout": "0s", "idle_timeout": "0s", **bounded}
-    python: Json = {"cluster": PYTHON, "timeout": "0s", "idle_timeout": "0s"}
+    python: Json = {"cluster": PYTHON, "timeout": "0s", "idle_timeout": "0s", **_again(front.python)}
     undecided = python | {"idle_timeout": IDLE}
     return [
         {"match": {"prefix": "/", "headers": [_by(EXPRESS)]}, **carried(), "route": to_copies},

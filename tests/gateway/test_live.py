@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import aiohttp
 import grpc
 import psutil
 import pytest
+import pytest_asyncio
 
 from gateway import live
 from gateway.live import Source, changed
 from gateway.settings import Settings, load
 from protos import grpc_service_pb2 as pb
+from tests.envoy import needs_envoy
 from tests.gateway import world as worlds
 from tests.gateway.test_service import refused
 from tests.gateway.tokens import Issuer
@@ -28,6 +30,20 @@ from tests.gateway.world import INFER, STREAM, Worker, World, running
 Config = dict[str, Any]
 SOON = 1.0  # seconds, and what a busy machine adds
 LATE = 3.0
+
+
+def two_processes(config: Config) -> None:
+    config["listen"]["processes"] = 2
+
+
+@pytest_asyncio.fixture(
+    params=["python", *(pytest.param(lane, marks=needs_envoy) for lane in ("express", "several processes"))]
+)
+async def lanes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """A gateway by each of its lanes, and of several processes."""
+    change = two_processes if request.param == "several processes" else lambda _config: None
+    async with worlds.world(tmp_path, change, express=request.param != "python") as made:
+        yield made
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> float:

@@ -17,6 +17,7 @@ import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 
+from gateway.following import of_file
 from gateway.live import Source
 from gateway.server import serving
 from gateway.settings import load
@@ -287,7 +288,7 @@ async def world(
         path.write_text(json.dumps(config))
         settings = load(path, {})
         made = front(settings, folder, Path(ENVOY or "")) if express else None
-        running_gateway = serving(settings, environ={}, front=made, source=Source(path, {}))
+        running_gateway = serving(settings, environ={}, front=made, changes=of_file(Source(path, {})))
         addresses = await stack.enter_async_context(running_gateway)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(addresses.grpc, options=CLIENT))
         yield World(addresses.grpc, addresses.admin or "", issuer, {"1": one, "2": two}, channel, folder, express)

@@ -13,6 +13,8 @@ from headrace import cli
 from headrace.commands import gateway as gateway_command
 from headrace.demo import repository
 from headrace.demo.digits import Trained
+from mesh.local import binary
+from mesh.local.failure import MeshError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -232,3 +234,20 @@ def test_a_reader_that_leaves_is_no_error() -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Envoy's processes are Linux's")
+@pytest.mark.parametrize(
+    ("listen", "needs"), [("express: on", "listen.express is on"), ("processes: 2", "listen.processes is above 1")]
+)
+def test_what_needs_an_envoy_does_not_start_without_one(
+    listen: str, needs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none(_path: Path | None) -> Path:
+        raise MeshError("there is no Envoy")
+
+    monkeypatch.setattr(binary, "find", none)
+    file = tmp_path / "headrace.yaml"
+    file.write_text(f"{CONFIG}listen: {{{listen}}}\n")
+    assert cli.run(["gateway", "--config", str(file)]) == 1
+    assert needs in capsys.readouterr().err

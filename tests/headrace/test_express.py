@@ -59,10 +59,17 @@ async def express(tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
+@contextlib.asynccontextmanager
+async def pages(world: World) -> AsyncIterator[Admin]:
+    """The admin pages of the Envoy in front."""
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(world.folder / "admin.sock"))) as session:
+        yield Admin(session, "front")
+
+
 async def carried(world: World) -> int:
     """How many calls have been answered past Python."""
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(world.folder / "admin.sock"))) as session:
-        found = await Admin(session, "front").statistics([_ALL, _PYTHONS])
+    async with pages(world) as admin:
+        found = await admin.statistics([_ALL, _PYTHONS])
     return int(found[_ALL]) - int(found[_PYTHONS])
 
 

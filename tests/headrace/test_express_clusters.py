@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.settings import Settings, load
-from headrace.express import clusters
+from headrace.express_clusters import clusters
 from tests.gateway import world as worlds
 from tests.gateway.tokens import Issuer
 

@@ -1,0 +1,190 @@
+"""Further gateway processes behind the same door. Law: there are always as many, and none outlives us.
+
+Python has one core for each process; the Envoy in front shares calls among their sockets. One that ends or hangs is
+replaced. They are started anew and not forked: gRPC does not bear that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import signal
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Final
+
+from gateway.server import StartError
+from gateway.settings import Settings
+from headrace.sibling import BEAT, Decide, End, Sign, serve
+
+log = logging.getLogger("headrace.gateway.siblings")
+
+_UP: Final = 60.0  # seconds that one has to come up
+_SILENT: Final = 10 * BEAT  # seconds without a sign after which one is held to hang
+_AGAIN: Final = 0.5  # seconds after which one that ended is replaced
+_GONE: Final = 5.0  # seconds in which one must have ended that was told to
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Siblings:
+    """What they all are to know."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._decide = Decide(_theirs(settings), teaches=True)
+        self._there: set[_Sibling] = set()
+        self._draining = False
+
+    def tell(self, settings: Settings, *, teaches: bool) -> None:
+        """By what to decide, and whether the lane may be taught that; those that are started later are told, too."""
+        self._decide = Decide(_theirs(settings), teaches)
+        for one in self._there:
+            one.tell(self._decide)
+
+    def drain(self) -> None:
+        """All go, when no call runs inside the door any more."""
+        self._draining = True
+        for one in self._there:
+            one.tell(End.DRAIN)
+
+    def left(self) -> None:
+        """No call runs inside the door any more."""
+        for one in self._there:
+            one.tell(End.LEFT)
+
+    @contextlib.asynccontextmanager
+    async def kept(self, sockets: Sequence[Path]) -> AsyncIterator[None]:
+        """One for each socket while inside. Raises StartError: one does not come up."""
+        started: list[_Sibling] = []
+        keeping: list[asyncio.Task[None]] = []
+        try:
+            for socket in sockets:
+                started.append(await self._started(socket))
+                keeping.append(asyncio.create_task(self._keep(started[-1])))
+            for one in started:
+                await one.up()
+            yield
+        finally:
+            for task in keeping:
+                task.cancel()
+            await asyncio.gather(*keeping, return_exceptions=True)
+
+    async def _started(self, socket: Path) -> _Sibling:
+        one = _Sibling(socket)
+        await asyncio.to_thread(one.start)
+        one.listen()
+        self._there.add(one)
+        one.tell(self._decide)
+        return one
+
+    async def _keep(self, one: _Sibling) -> None:
+        """Replace it whenever it ends or hangs, until cancelled; then have the last one end."""
+        try:
+            while True:
+                how = await one.ended()
+                if self._draining:
+                    return
+                log.error("a further gateway process %s; starting another", how)
+                self._there.discard(one)
+                await one.stop()
+                await asyncio.sleep(_AGAIN)
+                one = await self._started(one.socket)
+        finally:
+            self._there.discard(one)
+            await one.stop()
+
+
+class _Sibling:
+    """One of them."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self._speaks = ThreadPoolExecutor(1, thread_name_prefix="speaks")  # for one that does not listen
+        self._heard_at = 0.0
+        self._up, self._gone = asyncio.Event(), asyncio.Event()
+        self._process: SpawnProcess
+        self._words: Connection
+        self._signs: Connection
+
+    def start(self) -> None:
+        """In a thread: it takes a moment."""
+        context = multiprocessing.get_context("spawn")
+        heard, self._words = context.Pipe(duplex=False)
+        self._signs, signs = context.Pipe(duplex=False)
+        self._process = context.Process(target=serve, args=(self.socket, heard, signs), name=self.socket.stem)
+        resource_tracker.ensure_running()  # when it is started, it lets signals in again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # which it inherits: they are for us to pass on
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            heard.close()
+            signs.close()
+
+    def listen(self) -> None:
+        """Have its signs seen."""
+        loop = asyncio.get_running_loop()
+        self._heard_at = loop.time()
+        loop.add_reader(self._signs.fileno(), self._sign)
+
+    def _sign(self) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        try:
+            if self._signs.recv() is Sign.READY:
+                self._up.set()
+        except (EOFError, OSError):
+            asyncio.get_running_loop().remove_reader(self._signs.fileno())
+            self._gone.set()
+
+    def tell(self, word: Decide | End) -> None:
+        """What comes first is said first; nobody waits."""
+        self._speaks.submit(self._say, word)
+
+    def _say(self, word: Decide | End) -> None:
+        with contextlib.suppress(OSError):  # that it has ended is seen elsewhere
+            self._words.send(word)
+
+    async def up(self) -> None:
+        """Return once it takes calls. Raises StartError."""
+        waiting = [asyncio.create_task(event.wait()) for event in (self._up, self._gone)]
+        await asyncio.wait(waiting, timeout=_UP, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        if not self._up.is_set():
+            how = "ended" if self._gone.is_set() else f"was not up within {_UP:g} s"
+            raise StartError(f"a further gateway process (listen.processes) {how}")
+
+    async def ended(self) -> str:
+        """How it ended, or that it hangs; waits for that."""
+        loop = asyncio.get_running_loop()
+        while not self._gone.is_set():
+            if loop.time() - self._heard_at > (_SILENT if self._up.is_set() else _UP):
+                return "hangs"
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), BEAT)
+        await asyncio.to_thread(self._process.join, _GONE)
+        code = self._process.exitcode
+        return f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+
+    async def stop(self) -> None:
+        """End it: it does so by itself when it hears no more; a cancellation on the way does not leave it behind."""
+        try:
+            self._speaks.submit(self._words.close)
+            await asyncio.to_thread(self._process.join, _GONE)
+        finally:
+            self._process.kill()
+            self._process.join()
+            asyncio.get_running_loop().remove_reader(self._signs.fileno())
+            self._speaks.shutdown()
+            self._words.close()
+            self._signs.close()
+
+
+def _theirs(settings: Settings) -> Settings:
+    """The admin pages are the first's."""
+    return settings.model_copy(update={"listen": settings.listen.model_copy(update={"admin": None})})
