@@ -5,12 +5,12 @@ Copies are told apart by host and labels: their addresses are not ours to know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import cycle
+from collections.abc import Callable, Iterable, Mapping
 
 import grpc.aio
 
 from gateway.choose import Route
+from gateway.upstream import Line
 from mesh.catalog import Catalog, Model
 
 Place = tuple[str, frozenset[tuple[str, str]]]
@@ -18,29 +18,37 @@ Place = tuple[str, frozenset[tuple[str, str]]]
 
 
 class ByHost:
-    """Channels for each host of the catalog, which take turns; `dial` opens one for a host (HOST:PORT).
+    """Lines for each host of the catalog; `dial` opens a channel for a host (HOST:PORT).
 
-    `channels` says how many a host has; without it, one.
+    A line is opened when all that the host has carry `full` calls; `lines` says how many it may have: without it, one.
     """
 
     def __init__(
-        self, catalog: Catalog, dial: Callable[[str], grpc.aio.Channel], channels: Mapping[str, int] | None = None
+        self,
+        catalog: Catalog,
+        dial: Callable[[str], grpc.aio.Channel],
+        lines: Mapping[str, int] | None = None,
+        full: int = 1,
     ) -> None:
         self._dial = dial
-        self._numbers = channels or {}
+        self._most = lines or {}
+        self._full = full
         self._places = {
             (model.name, version): _place(model, version) for model in catalog.values() for version in model.versions
         }
-        self._channels: list[grpc.aio.Channel] = []
-        self._turns: dict[str, Iterator[grpc.aio.Channel]] = {}  # by host
+        self._lines: dict[str, list[Line]] = {}  # by host
 
-    def channel_of(self, route: Route) -> grpc.aio.Channel:
-        """A channel for the model's host."""
+    def line(self, route: Route) -> Line:
+        """The first line for the model's host that is not full, or else the one with the fewest calls."""
         host = route.model.host
-        turns = self._turns.get(host)
-        if turns is None:
-            turns = self._turns[host] = self._opened(host)
-        return next(turns)
+        lines = self._lines.setdefault(host, [])
+        for line in lines:
+            if line.running < self._full:
+                return line
+        if len(lines) < self._most.get(host, 1):
+            lines.append(Line(self._dial(host)))
+            return lines[-1]
+        return min(lines, key=lambda line: line.running)
 
     def service_of(self, route: Route) -> Place:
         """The host, and the labels of the version's copies."""
@@ -58,13 +66,9 @@ class ByHost:
 
     async def close(self) -> None:
         """End every channel; calls under way are cancelled."""
-        for channel in self._channels:
-            await channel.close()
-
-    def _opened(self, host: str) -> Iterator[grpc.aio.Channel]:
-        opened = [self._dial(host) for _ in range(self._numbers.get(host, 1))]
-        self._channels += opened
-        return cycle(opened)
+        for lines in self._lines.values():
+            for line in lines:
+                await line.channel.close()
 
 
 def _place(model: Model, version: str) -> Place:

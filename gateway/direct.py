@@ -16,7 +16,7 @@ import grpc.aio
 
 from gateway.choose import Route
 from gateway.rpcs import RPCS, Action
-from gateway.upstream import CHANNEL, tried_again
+from gateway.upstream import CHANNEL, Line, tried_again
 from mesh.catalog import Catalog, Model
 from protos.contract import SERVICE
 
@@ -57,19 +57,19 @@ class Direct:
             for addresses in versions.values():
                 for address in addresses:
                     self._models.setdefault(address, set()).add(model)
-        self._channels: dict[Target, grpc.aio.Channel] = {}
-        self._known: dict[tuple[str, str], grpc.aio.Channel] = {}  # by model and version, for the hot path
+        self._lines: dict[Target, Line] = {}
+        self._known: dict[tuple[str, str], Line] = {}  # by model and version, for the hot path
 
-    def channel_of(self, route: Route) -> grpc.aio.Channel:
-        """The channel to the copies that the route leads to."""
+    def line(self, route: Route) -> Line:
+        """The line to the copies that the route leads to."""
         place = (route.model.name, route.version)
-        channel = self._known.get(place)
-        if channel is None:
+        line = self._known.get(place)
+        if line is None:
             model = route.model
             target = Target(self.service_of(route), model.host, json.dumps(service_config(model)), model.max_request)
-            channel = self._known[place] = self._channels.get(target) or _open(target)
-            self._channels[target] = channel
-        return channel
+            line = self._known[place] = self._lines.get(target) or Line(_open(target))
+            self._lines[target] = line
+        return line
 
     def service_of(self, route: Route) -> tuple[str, ...]:
         """Where the copies of the route's model and version are."""
@@ -81,8 +81,8 @@ class Direct:
 
     async def close(self) -> None:
         """End every channel; calls under way are cancelled."""
-        for channel in self._channels.values():
-            await channel.close()
+        for line in self._lines.values():
+            await line.channel.close()
 
 
 def _open(target: Target) -> grpc.aio.Channel:

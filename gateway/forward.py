@@ -37,8 +37,8 @@ async def forward(permit: Permit, route: Route, exchange: Exchange, upstream: Up
     if remaining is not None and remaining <= 0:
         raise out_of_time()
     metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
-    with exchange.hop(route) as trace_context:
-        method: Method = upstream.channel_of(route).unary_unary(exchange.rpc.path)
+    with exchange.hop(route) as trace_context, upstream.line(route) as channel:
+        method: Method = channel.unary_unary(exchange.rpc.path)
         words = _Words([*metadata, *trace_context])
         call = method(route.body, metadata=words, timeout=exchange.given(route.model.timeout))
         try:

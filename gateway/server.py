@@ -21,7 +21,7 @@ from aiohttp import web
 from grpc_health.v1 import health
 from opentelemetry.sdk.trace import TracerProvider
 
-from gateway import jwks, memory
+from gateway import files, jwks, memory
 from gateway.admin import application
 from gateway.asked import answering
 from gateway.direct import Direct
@@ -67,6 +67,7 @@ class Addresses:
 def run(settings: Settings, front: Front | None = None, changes: Changes | None = None) -> int:
     """Serve until SIGTERM or SIGINT; 0 once drained, which a second signal cuts short. Raises StartError."""
     memory.keep_freed()
+    files.allow_many()
     with logs.to_stderr():
         asyncio.run(_until_stopped(settings, front, changes))
     return 0

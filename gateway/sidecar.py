@@ -1,7 +1,7 @@
 """Mesh mode: the channels to the sidecar. Law: retries, limits and certificates are the sidecar's; none is added here.
 
 Calls carry the model's host as `:authority`, in plain text. An Envoy takes 1024 calls of one connection at a time, and
-gRPC lets the others wait: so there are as many connections to it as the models' breakers allow calls, or they would
+gRPC lets the others wait: so there may be as many connections to it as the models' breakers allow calls, or they would
 never open. https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/core/v3/protocol.proto, max_concurrent_streams.
 """
 
@@ -18,7 +18,7 @@ from gateway.by_host import ByHost
 from gateway.upstream import CHANNEL
 from mesh.catalog import Catalog
 
-_CALLS: Final = 800  # that one connection is to carry: they take turns, and not all calls take equally long
+_CALLS: Final = 1000  # that one connection is to carry
 _MOST: Final = 16  # connections for one host, more than a gateway can fill
 
 
@@ -26,11 +26,11 @@ class Sidecar(ByHost):
     """The mesh by its sidecar: at `proxy` (HOST:PORT), or, with None, by calls to hosts that the mesh captures."""
 
     def __init__(self, catalog: Catalog, proxy: str | None) -> None:
-        super().__init__(catalog, lambda host: _dial(proxy or host, host), connections(catalog))
+        super().__init__(catalog, lambda host: _dial(proxy or host, host), connections(catalog), _CALLS)
 
 
 def connections(catalog: Catalog) -> Mapping[str, int]:
-    """How many connections to the sidecar each host's calls need."""
+    """How many connections to the sidecar each host's calls need at most."""
     calls = Counter[str]()
     for model in catalog.values():
         calls[model.host] += model.breaker.requests * len(model.versions)

@@ -114,8 +114,8 @@ class _Relay:
         """Open an upstream stream and hand its answers to the caller, as fast as the caller takes them."""
         exchange = self._exchange
         metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
-        with exchange.hop(route) as trace_context:
-            call: Call = upstream.channel_of(route).stream_stream(exchange.rpc.path)(
+        with exchange.hop(route) as trace_context, upstream.line(route) as channel:
+            call: Call = channel.stream_stream(exchange.rpc.path)(
                 metadata=(*metadata, *trace_context), timeout=exchange.given()
             )
             opened.set_result(call)

@@ -1,4 +1,4 @@
-"""What stands between the gateway and the workers. Law: a route goes in, a channel comes out; addresses stay inside.
+"""What stands between the gateway and the workers. Law: a route goes in, a line comes out; addresses stay inside.
 
 Three kinds: `gateway.direct` dials the copies itself, `gateway.sidecar` leaves them to the mesh, `gateway.proxyless` to
 gRPC's own xDS client.
@@ -17,6 +17,9 @@ CHANNEL: Final[Sequence[tuple[str, str | int]]] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),
+    # Not to ping who has been silent for how much it could send: with many models that is each call.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 4 * 1024 * 1024),  # of an answer, that a worker may send before we read
     # A peer that hangs, or is gone without a word, is noticed.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -37,11 +40,28 @@ def tried_again(largest: int) -> tuple[str, int]:
     return "grpc.per_rpc_retry_buffer_size", largest + _HEADERS
 
 
+class Line:
+    """A channel, for a call while inside; and how many calls it has."""
+
+    __slots__ = ("channel", "running")
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.running = 0
+
+    def __enter__(self) -> grpc.aio.Channel:
+        self.running += 1
+        return self.channel
+
+    def __exit__(self, *_raised: object) -> None:
+        self.running -= 1
+
+
 class Upstream(Protocol):
     """The way to the workers."""
 
-    def channel_of(self, route: Route) -> grpc.aio.Channel:
-        """The channel to the copies that the route leads to."""
+    def line(self, route: Route) -> Line:
+        """A line to the copies that the route leads to."""
 
     def service_of(self, route: Route) -> Hashable:
         """What the route leads to: equal for two routes where the same copies answer."""

@@ -64,9 +64,8 @@ local function decide(handle)
     return nil
   end
   now = handle:timestamp()
-  local models = lessons_of(authorization, now) -- as they are now
-  local versions = models and models[model]
-  local lesson = versions and versions[version]
+  local entry = lessons_of(authorization, now) -- as it is now
+  local lesson = entry and lesson_in(entry, model, version)
   if lesson == nil then
     wish(handle, handle:headers(), authorization)
     return nil
@@ -98,7 +97,7 @@ local function send(handle, lesson, model, dropped, timeout, trace)
   headers:replace("grpc-timeout", format("%dm", timeout))
   headers:replace("x-model-name", model)
   if lesson.pinned then
-    headers:replace("x-model-version", lesson.pinned)
+    headers:replace("x-model-version", lesson.version)
   end
   headers:replace("x-caller", lesson.caller)
   local id = request_id()

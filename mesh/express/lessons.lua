@@ -18,12 +18,13 @@ do
   math.randomseed(((a * 256 + b) * 256 + c) * 256 + d)
 end
 
-local MOST_BYTES = 16777216 -- of lessons, about, in each of two tables
+local MOST_BYTES = 33554432 -- of lessons, about, in each of two tables
 local MOST_ASKS = 16 -- at a time
 local TOKEN_COSTS, LESSON_COSTS = 512, 1024 -- bytes besides the texts
 
--- authorization -> {models = model -> version -> lesson, size = bytes}; of `earlier` is kept what is used again before
--- `known` is full.
+-- authorization -> {[EXPIRES] = milliseconds, [SIZE] = bytes, lessons by `key_of`}: few tables, for LuaJIT looks at all of
+-- them again and again. Of `earlier` is kept what is used again before `known` is full.
+local EXPIRES, SIZE = 1, 2
 local known, earlier, size_known = {}, {}, 0
 local generation = nil
 local confirmed_at = 0 -- milliseconds; when it was asked for that last was told
@@ -35,14 +36,24 @@ local function forget()
 end
 
 local function remember(authorization, entry)
-  if size_known + entry.size > MOST_BYTES then
+  if size_known + entry[SIZE] > MOST_BYTES then
     known, earlier, size_known = {}, known, 0
   end
   known[authorization] = entry
-  size_known = size_known + entry.size
+  size_known = size_known + entry[SIZE]
 end
 
--- The models of which there are lessons; nil: there are none for this token, or none that are good now.
+local function key_of(model, version)
+  return version == "" and model or model .. "\0" .. version
+end
+
+-- The lesson for the model and the version that are asked for; a caller may name anything.
+local function lesson_in(entry, model, version)
+  local lesson = entry[key_of(model, version)]
+  return lesson ~= nil and lesson.version == version and lesson or nil
+end
+
+-- What is known of the token; nil: nothing that is good now.
 local function lessons_of(authorization, now)
   local entry = known[authorization]
   if entry == nil then
@@ -52,10 +63,10 @@ local function lessons_of(authorization, now)
     end
     remember(authorization, entry)
   end
-  if now >= entry.expires then
+  if now >= entry[EXPIRES] then
     return nil
   end
-  return entry.models
+  return entry
 end
 
 -- Have Python teach with its answer.
@@ -65,6 +76,15 @@ local function wish(handle, headers, authorization)
     headers:replace("x-headrace-learn", "1")
   end
 end
+
+-- {share in percent, cluster} for each
+local shares_of = remembered(function(text)
+  local shares = {}
+  for share, cluster in string.gmatch(text, "(%d+)=([^;]+)") do
+    shares[#shares + 1] = { tonumber(share), cluster }
+  end
+  return shares
+end)
 
 -- GENERATION EXPIRES TIMEOUT MOST TOKEN RETRIES STATUSES CLUSTERS AUTHORITY CALLER MODEL VERSION PINNED
 local LESSON = "^(%x+) (%d+) (%d+) (%d+) (%d) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%d)$"
@@ -87,22 +107,18 @@ local function learn(authorization, text)
     statuses = statuses,
     authority = authority,
     caller = caller,
-    pinned = pinned == "1" and version or nil,
-    shares = {},
+    version = version == "-" and "" or version, -- that is asked for
+    pinned = pinned == "1",
+    shares = shares_of(clusters),
   }
-  for share, cluster in string.gmatch(clusters, "(%d+)=([^;]+)") do
-    lesson.shares[#lesson.shares + 1] = { tonumber(share), cluster }
-  end
   if lessons_of(authorization, 0) == nil then
-    remember(authorization, { models = {}, size = #authorization + TOKEN_COSTS, expires = tonumber(expires) })
+    remember(authorization, { tonumber(expires), #authorization + TOKEN_COSTS })
   end
-  local entry = known[authorization]
-  local models, version_asked = entry.models, version == "-" and "" or version
-  models[model] = models[model] or {}
-  if models[model][version_asked] == nil then
-    entry.size, size_known = entry.size + #text + LESSON_COSTS, size_known + #text + LESSON_COSTS
+  local entry, key = known[authorization], key_of(model, lesson.version)
+  if entry[key] == nil then
+    entry[SIZE], size_known = entry[SIZE] + #text + LESSON_COSTS, size_known + #text + LESSON_COSTS
   end
-  models[model][version_asked] = lesson
+  entry[key] = lesson
 end
 
 -- ---- what lessons rest on ----

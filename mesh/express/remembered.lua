@@ -1,5 +1,6 @@
 -- The beginning of each script. Law: what is worked out for a key is worked out once, and takes bounded room.
 
+collectgarbage("setpause", 400) -- percent of what is kept: to look at all lessons is dear
 jit.off() -- what calls into Envoy cannot be compiled, and is tried again and again
 
 local sub = string.sub

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.by_host import ByHost
 from gateway.choose import Route
+from gateway.upstream import Line
 from mesh.catalog import Catalog, Model
 
 
@@ -67,9 +68,27 @@ async def test_a_host_is_dialled_once_and_its_channel_closed() -> None:
         return grpc.aio.insecure_channel(host)
 
     upstream = ByHost(CATALOG, dial)
-    channels = [upstream.channel_of(route(*way)) for way in (("a", "1"), ("a", "2"), ("b", "1"), ("digits", "1"))]
+    channels = [upstream.line(route(*way)).channel for way in (("a", "1"), ("a", "2"), ("b", "1"), ("digits", "1"))]
     assert dialled == ["triton.svc:8001", "digits.svc:8001"]
     assert channels[0] is channels[1] is channels[2]
     await upstream.close()
     with pytest.raises(grpc.aio.UsageError):
         await channels[0].channel_ready()
+
+
+async def test_a_host_gets_another_line_when_all_that_it_has_are_full() -> None:
+    upstream = ByHost(CATALOG, grpc.aio.insecure_channel, {"digits.svc:8001": 2}, full=2)
+
+    def line() -> Line:
+        return upstream.line(route("digits"))
+
+    try:
+        with line() as first, line() as again, line() as second, line() as last:
+            assert first is again is not second
+            assert last is second
+            with line() as beyond, line() as further:
+                assert {beyond, further} == {first, second}
+            assert line().running == 2
+        assert (line().channel, line().running) == (first, 0)
+    finally:
+        await upstream.close()

@@ -187,11 +187,11 @@ async def test_one_channel_for_each_set_of_copies() -> None:
         {"digits": {"1": same, "2": same, "3": other}, "twin": {"1": same}, "stubborn": {"1": same}},
     )
     try:
-        first = upstream.channel_of(_route(model, "1"))
-        assert upstream.channel_of(_route(model, "2")) is first
-        assert upstream.channel_of(_route(twin)) is first
-        assert upstream.channel_of(_route(model, "3")) is not first
-        assert upstream.channel_of(_route(stubborn)) is not first
+        first = upstream.line(_route(model, "1")).channel
+        assert upstream.line(_route(model, "2")).channel is first
+        assert upstream.line(_route(twin)).channel is first
+        assert upstream.line(_route(model, "3")).channel is not first
+        assert upstream.line(_route(stubborn)).channel is not first
     finally:
         await upstream.close()
 
@@ -236,7 +236,7 @@ async def _serving(*copies: Copy, retries: dict[str, object] | None = None) -> A
         model = _model(retries=retries or {})
         upstream = Direct({"digits": {"1": tuple(addresses)}})
         stack.push_async_callback(upstream.close)
-        yield upstream.channel_of(_route(model))
+        yield upstream.line(_route(model)).channel
 
 
 async def _outcome(channel: grpc.aio.Channel, method: str) -> object:

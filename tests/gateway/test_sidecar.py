@@ -29,18 +29,16 @@ def test_a_host_has_as_many_connections_as_its_breakers_allow_calls() -> None:
     beside = one.model_copy(update={"breaker": Breaker(requests=200), "name": "beside"})
     small = model("small", "small.svc:8001", v1=ONE).model_copy(update={"breaker": Breaker(requests=1)})
     catalog = {each.name: each for each in (one, beside, wide, small)}
-    assert connections(catalog) == {"digits.svc:8001": 4, "wide.svc:8001": 16, "small.svc:8001": 1}
+    assert connections(catalog) == {"digits.svc:8001": 3, "wide.svc:8001": 16, "small.svc:8001": 1}
 
 
 async def test_calls_go_to_the_sidecar_by_channels_for_each_host() -> None:
     async with running(Worker()) as sidecar:
         upstream = Sidecar(CATALOG, sidecar.address)
         try:
-            hosts = {name: {upstream.channel_of(route(name)) for _ in range(20)} for name in ("a", "digits")}
-            assert {name: len(channels) for name, channels in hosts.items()} == {"a": 6, "digits": 3}
-            assert not hosts["a"] & hosts["digits"]
+            assert upstream.line(route("a")) is upstream.line(route("a")) is not upstream.line(route("digits"))
             for model in ("a", "digits"):
-                await upstream.channel_of(route(model)).unary_unary(INFER)(b"", timeout=10)
+                await upstream.line(route(model)).channel.unary_unary(INFER)(b"", timeout=10)
         finally:
             await upstream.close()
     assert len(sidecar.calls) == 2
@@ -51,7 +49,7 @@ async def test_without_a_sidecars_address_the_host_itself_is_called() -> None:
         worker_model = model("digits", worker.address.replace("127.0.0.1", "localhost"), v1=ONE)
         upstream = Sidecar({"digits": worker_model}, None)
         try:
-            channel = upstream.channel_of(Route(worker_model, "1", pinned=True, body=b""))
+            channel = upstream.line(Route(worker_model, "1", pinned=True, body=b"")).channel
             await channel.unary_unary(INFER)(b"", timeout=10)
         finally:
             await upstream.close()
@@ -68,7 +66,7 @@ async def test_a_failed_call_is_not_tried_again() -> None:
         upstream = Sidecar(CATALOG, sidecar.address)
         try:
             with pytest.raises(grpc.aio.AioRpcError):
-                await upstream.channel_of(route("a")).unary_unary(INFER)(b"", timeout=10)
+                await upstream.line(route("a")).channel.unary_unary(INFER)(b"", timeout=10)
         finally:
             await upstream.close()
     assert len(sidecar.calls) == 1
