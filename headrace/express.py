@@ -13,11 +13,13 @@ from typing import Final
 
 from gateway import answer, headers, lane
 from gateway.exchange import LEEWAY
+from gateway.rpcs import RPCS
 from gateway.server import StartError
 from gateway.settings import Settings
 from headrace.door import opened
 from mesh.catalog import Model
 from mesh.envoy.proto import Json
+from mesh.express.access_log import AccessLog
 from mesh.express.clusters import copies
 from mesh.express.front import Front, Tls
 from mesh.express.rules import ASKED, PLACEHOLDER, Metadata, Refusal, Rules, Words
@@ -29,6 +31,13 @@ from protos.contract import MODEL_NAME, MODEL_VERSION
 from protos.errors import HeadraceError, unforeseen
 
 _SIDECAR: Final = "sidecar"
+_CARRIED: Final = {tracing.RPC_METHOD: lane.PATH.removeprefix("/"), tracing.LANE: "express"}
+_OF_METADATA: Final = {
+    tracing.MODEL: MODEL_NAME,
+    tracing.VERSION_ASKED: MODEL_VERSION,
+    tracing.REQUEST_ID: tracing.REQUEST_ID_KEY,
+    tracing.CALLER: headers.CALLER,
+}
 
 
 def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
@@ -51,6 +60,7 @@ def front_of(settings: Settings, folder: Path) -> Front:
         rules=rules(settings),
         tracing=traces(settings),
         traced=folder / "traced.sock",
+        access_log=access_log(settings),
     )
 
 
@@ -145,23 +155,33 @@ def traces(settings: Settings) -> Tracing | None:
         collector=collector.rstrip("/"),
         service=settings.telemetry.service,
         operation=lane.PATH.removeprefix("/"),
-        fixed={
-            tracing.RPC_SYSTEM: "grpc",
-            tracing.RPC_METHOD: lane.PATH.removeprefix("/"),
-            tracing.LANE: "express",
-        },
-        of_metadata={
-            tracing.MODEL: MODEL_NAME,
-            tracing.VERSION_ASKED: MODEL_VERSION,
-            tracing.REQUEST_ID: tracing.REQUEST_ID_KEY,
-            tracing.CALLER: headers.CALLER,
-            tracing.SERVER_ADDRESS: ":authority",
-        },
+        fixed={tracing.RPC_SYSTEM: "grpc", **_CARRIED},
+        of_metadata={**_OF_METADATA, tracing.SERVER_ADDRESS: ":authority"},
         status=tracing.RPC_STATUS,
+    )
+
+
+def access_log(settings: Settings) -> AccessLog | None:
+    """The Python lane's lines, in the lane's own terms."""
+    path = settings.telemetry.access_log
+    if path is None:
+        return None
+    refusals = (answer.out_of_time(), answer.overloaded(), answer.not_ready(), unforeseen(PLACEHOLDER, ""))
+    return AccessLog(
+        path=path,
+        fixed=_CARRIED,
+        of_metadata=_OF_METADATA,
+        reasons={_number(error): str(error.reason) for error in refusals},
+        python={tracing.LANE: "python"},
+        methods={path: rpc.full_name for path, rpc in RPCS.items()},
     )
 
 
 def _refusal(error: HeadraceError) -> Refusal:
     details = dict(trailers(error, PLACEHOLDER))[DETAILS_KEY]
+    return Refusal(_number(error), error.public, details if isinstance(details, bytes) else b"")
+
+
+def _number(error: HeadraceError) -> int:
     code: int = error.status.value[0]
-    return Refusal(code, error.public, details if isinstance(details, bytes) else b"")
+    return code
