@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from pydantic_core import ErrorDetails
 
 from gateway import direct, proxyless
+from gateway.access_log import STDOUT
 from gateway.configfile import Place, SettingsError, read
 from gateway.jwks import is_safe_url
 from gateway.jws import ALGORITHMS
@@ -80,10 +81,12 @@ def _present(value: Path, info: ValidationInfo) -> Path:
 
 
 def _appendable(value: Path, info: ValidationInfo) -> Path:
-    """The file, sought as others are, but it may be made later."""
+    """The file, sought as others are, but it may be made later; or standard output."""
+    if value == STDOUT:
+        return value
     named = Path(info.context["folder"], value) if info.context else value
-    if value == Path("-") or (named.exists() and not named.is_file()):
-        raise ValueError(f"{value} is no regular file: in a pipe the lanes would tear each other's lines")
+    if named.exists() and not named.is_file():
+        raise ValueError(f"{value} is no regular file; write {STDOUT} for standard output")
     path = named.resolve()
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent}")
@@ -196,7 +199,7 @@ class Upstream(Frozen):
 class Telemetry(Frozen):
     """Where spans go (OTLP/gRPC), what share of the traces that begin here, and under which service name.
 
-    `access_log`: the file that gets a line for each call, if any.
+    `access_log`: the file that gets a line for each call, `-` for standard output; without it there are none.
     """
 
     otlp: Annotated[str, AfterValidator(_otlp)] | None = None

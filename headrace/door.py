@@ -19,7 +19,6 @@ import aiohttp
 
 from gateway.server import StartError
 from gateway.settings import Settings
-from headrace import rotated
 from mesh.envoy.admin import Admin, UnreachableError
 from mesh.envoy.proto import Json
 from mesh.express.front import LISTENER, Front, bootstrap
@@ -109,9 +108,7 @@ async def opened(made: Front, binary: Path, clusters: Clusters, settings: Settin
 
 async def _started(made: Front, binary: Path) -> process.Envoy:
     made.admin.unlink(missing_ok=True)
-    return await process.start(
-        binary, bootstrap(rotated.openable(made)), made.admin.with_name("envoy.log"), len(os.sched_getaffinity(0))
-    )
+    return await process.start(binary, bootstrap(made), made.admin.with_name("envoy.log"), len(os.sched_getaffinity(0)))
 
 
 async def _up(envoy: process.Envoy, admin: Admin) -> str:
@@ -145,8 +142,6 @@ async def _kept(door: _Door, binary: Path, envoy: process.Envoy) -> None:
         while True:
             async with asyncio.TaskGroup() as watching:
                 tasks = [watching.create_task(_repeated(envoy.log)), watching.create_task(_unhung(door.admin, envoy))]
-                if (logged := door.made.access_log) is not None:
-                    tasks.append(watching.create_task(rotated.followed(logged.path, door.admin, door.session)))
                 how = await envoy.ended()
                 for task in tasks:
                     task.cancel()

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from gateway.rpcs import RPCS
 from gateway.server import StartError
 from gateway.settings import Settings
 from headrace.door import opened
+from headrace.relayed import relayed
 from mesh.catalog import Model
 from mesh.envoy.proto import Json
 from mesh.express.access_log import AccessLog
@@ -43,7 +45,14 @@ _OF_METADATA: Final = {
 def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
     """The Envoy in front of the gateway; its sockets, its files and its log are in the folder."""
     made = front_of(settings, folder)
-    return lane.Front(made.python, made.asked, cluster_of, lambda: opened(made, binary, clusters, settings))
+
+    @contextlib.asynccontextmanager
+    async def door() -> AsyncIterator[lane.Door]:
+        with relayed(made.access_log, settings.telemetry.access_log):
+            async with opened(made, binary, clusters, settings) as opening:
+                yield opening
+
+    return lane.Front(made.python, made.asked, cluster_of, door)
 
 
 def front_of(settings: Settings, folder: Path) -> Front:
@@ -60,7 +69,7 @@ def front_of(settings: Settings, folder: Path) -> Front:
         rules=rules(settings),
         tracing=traces(settings),
         traced=folder / "traced.sock",
-        access_log=access_log(settings),
+        access_log=access_log(settings, folder),
     )
 
 
@@ -161,14 +170,13 @@ def traces(settings: Settings) -> Tracing | None:
     )
 
 
-def access_log(settings: Settings) -> AccessLog | None:
-    """The Python lane's lines, in the lane's own terms."""
-    path = settings.telemetry.access_log
-    if path is None:
+def access_log(settings: Settings, folder: Path) -> AccessLog | None:
+    """The Python lane's lines, in the lane's own terms; they come to the file by way of us."""
+    if settings.telemetry.access_log is None:
         return None
     refusals = (answer.out_of_time(), answer.overloaded(), answer.not_ready(), unforeseen(PLACEHOLDER, ""))
     return AccessLog(
-        path=path,
+        path=folder / "access_log.pipe",
         fixed=_CARRIED,
         of_metadata=_OF_METADATA,
         reasons={_number(error): str(error.reason) for error in refusals},

@@ -10,18 +10,20 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-_MOST_WAITING: Final = 10_000
+_MOST: Final = 10_000
 _LAST_WORDS: Final = 1.0  # seconds that what is left may take
 
 
 @contextlib.contextmanager
-def aside(take: Callable[[T], None], name: str) -> Iterator[queue.Queue[T | None]]:
-    """While inside, a thread takes what is put into the queue; `put_nowait` raises queue.Full where too much waits.
+def aside(
+    take: Callable[[T], None], name: str, most: int = _MOST, then: Callable[[], None] = lambda: None
+) -> Iterator[queue.Queue[T | None]]:
+    """While inside, a thread takes what is put into the queue; `put_nowait` raises queue.Full where so much waits.
 
-    What `take` raises ends the thread.
+    `then` is called when it has taken the last; a thread that hangs is left as it is. What `take` raises ends it.
     """
-    waiting: queue.Queue[T | None] = queue.Queue(_MOST_WAITING)
-    thread = Thread(target=_taken, args=(waiting, take), name=name, daemon=True)
+    waiting: queue.Queue[T | None] = queue.Queue(most)
+    thread = Thread(target=_taken, args=(waiting, take, then), name=name, daemon=True)
     thread.start()
     try:
         yield waiting
@@ -31,6 +33,7 @@ def aside(take: Callable[[T], None], name: str) -> Iterator[queue.Queue[T | None
         thread.join(_LAST_WORDS)
 
 
-def _taken(waiting: queue.Queue[T | None], take: Callable[[T], None]) -> None:
+def _taken(waiting: queue.Queue[T | None], take: Callable[[T], None], then: Callable[[], None]) -> None:
     while (one := waiting.get()) is not None:
         take(one)
+    then()

@@ -40,7 +40,7 @@ _SAME: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class AccessLog:
-    """Where lines go, and what they say of carried calls.
+    """Where lines go, and what they say of carried calls; a line may go there in parts.
 
     `fixed`: names -> values; `of_metadata`: names -> keys of the worker's metadata; `reasons`: the status of each
     refusal -> its reason. `python`: values of all other calls; `methods`: their paths -> names, other paths are no

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway import access_log
-from gateway.access_log import Line, appending
+from gateway.access_log import STDOUT, Line, appending
 
 
 class Clock:
@@ -79,7 +79,7 @@ def test_a_full_disk_is_told_once_in_a_while(caplog: pytest.LogCaptureFixture) -
     with appending(Path("/dev/full"), Clock()) as log:
         for _ in range(100):
             log.write(Line(0, {}))
-    assert caplog.text.count("a line of the access log is lost: /dev/full: No space left on device") == 1
+    assert caplog.text.count("lines of the access log are lost: /dev/full: No space left on device") == 1
 
 
 def test_a_disk_that_hangs_holds_up_nobody(
@@ -104,7 +104,7 @@ def test_a_file_that_is_gone_is_made_anew(tmp_path: Path, caplog: pytest.LogCapt
     folder.rmdir()
     clock.now += 2
     file.write(Line(0, {"a": 2}))
-    assert "a line of the access log is lost" in caplog.text
+    assert "lines of the access log are lost" in caplog.text
     folder.mkdir()
     file.write(Line(0, {"a": 3}))
     file.close()
@@ -120,3 +120,27 @@ def test_a_file_that_is_made_short_is_written_from_its_beginning(tmp_path: Path)
     file.write(Line(0, {"a": 2}))
     file.close()
     assert [line["a"] for line in read(path)] == [2]
+
+
+def test_standard_output_gets_whole_lines_in_parts_that_a_pipe_takes_together(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, write = [], os.write
+
+    def note(file: int, text: bytes) -> int:
+        parts.append(text)
+        return write(file, text)
+
+    together = b"".join(b'{"n":"%d"}\n' % (10**100 + number) for number in range(200)) + b'{"long":"%s"}\n' % (
+        b"x" * 5000
+    )
+    with appending(STDOUT, Clock()) as log:
+        monkeypatch.setattr(access_log.os, "write", note)
+        log.write(together)
+        log.write(Line(0, {"a": 1}))
+    monkeypatch.undo()
+    assert (
+        capfd.readouterr().out.encode() == b"".join(parts) == together + b'{"a":1,"time":"1970-01-01T00:00:00.000Z"}\n'
+    )
+    assert all(part.endswith(b"\n") for part in parts)
+    assert [part for part in parts if len(part) > 4096] == [b'{"long":"%s"}\n' % (b"x" * 5000)]

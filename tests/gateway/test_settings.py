@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from gateway.access_log import STDOUT
 from gateway.rpcs import Action
 from gateway.settings import Settings, SettingsError, load
 from tests.gateway.certificates import Authority
@@ -344,14 +345,14 @@ def test_the_access_log_is_sought_like_other_files_but_need_not_be_there(path: P
     settings = _load(path, f"{GOOD}  access_log: keys/../access.log\n")
     assert settings.telemetry.access_log == path.parent / "access.log"
     assert not (path.parent / "access.log").exists()
+    assert _load(path, f"{GOOD}  access_log: '-'\n").telemetry.access_log == STDOUT
 
 
 @pytest.mark.parametrize(
     ("name", "what"),
     [
         ("logs/access.log", "there is no folder "),
-        ("keys", "keys is no regular file: in a pipe the lanes would tear each other's lines"),
-        ('"-"', "- is no regular file"),
+        ("keys", "keys is no regular file; write - for standard output"),
         ("/dev/null", "/dev/null is no regular file"),
     ],
 )
