@@ -27,6 +27,8 @@ _NOTED: Final = "headrace.log"
 _PEER: Final = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
 _LEFT: Final = ("http2.remote_reset", "http2.remote_refuse", "downstream_remote_disconnect")
 """How it is said that the caller has gone."""
+_NO_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": False}}}
+"""What the script sends has one."""
 _NOT_THERE: Final = ["UF", "UC", "UH"]
 """Flags of what Python was meant to get, and did not, or did not live to answer."""
 _SAME: Final[Mapping[str, str]] = {
@@ -59,12 +61,14 @@ def loggers(log: AccessLog | None) -> list[Json] | None:
     """envoy.config.accesslog.v3.AccessLog, of each kind of call; None without a log."""
     if log is None:
         return None
-    others = f"xds.route_name != '{CARRIED}' && request.path in {_literal(list(log.methods))}"
+    carried = _only(f"xds.route_name == '{CARRIED}'")
+    others = _only(f"xds.route_name != '{CARRIED}' && request.path in {_literal(list(log.methods))}")
     unseen = [_only("upstream.request_attempt_count == 0"), {"response_flag_filter": {"flags": _NOT_THERE}}]
-    python: Json = {"and_filter": {"filters": [_only(others), {"or_filter": {"filters": unseen}}]}}
+    # What takes time comes last, and of calls that went well nothing is asked that they all have in common.
     return [
-        _logger(log.path, _only(f"xds.route_name == '{CARRIED}'"), _of_carried(log)),
-        _logger(log.path, python, _of_others(log)),
+        _logger(log.path, [{"grpc_status_filter": {"statuses": ["OK"]}}, carried], _of_well(log)),
+        _logger(log.path, [{"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}, carried], _of_failed(log)),
+        _logger(log.path, [_NO_ID, others, {"or_filter": {"filters": unseen}}], _of_others(log)),
     ]
 
 
@@ -83,21 +87,25 @@ def peer_told(log: AccessLog | None) -> Json:
     return {"request_headers_to_add": [header]}
 
 
-def _logger(path: Path, only: Json, words: Mapping[str, str]) -> Json:
+def _logger(path: Path, all_of: Sequence[Json], words: Mapping[str, str]) -> Json:
     log_format = {"json_format": words, "omit_empty_values": True}
-    return {**named("envoy.access_loggers.file", _FILE, path=str(path), log_format=log_format), "filter": only}
+    made = named("envoy.access_loggers.file", _FILE, path=str(path), log_format=log_format)
+    return {**made, "filter": {"and_filter": {"filters": all_of}}}
 
 
 def _only(expression: str) -> Json:
     return {"extension_filter": named("envoy.access_loggers.extension_filters.cel", _CEL, expression=expression)}
 
 
-def _of_carried(log: AccessLog) -> Mapping[str, str]:
+def _of_well(log: AccessLog) -> Mapping[str, str]:
     metadata = {name: f"%REQ({key}):{tracing.LONGEST}%" for name, key in log.of_metadata.items()}
-    reason = f"%CEL({_literal(log.reasons)}[response.grpc_status])%"
     trace = f"%DYNAMIC_METADATA({_NOTED}:{tracing.TRACE_ID})%"
-    found = {tracing.RPC_STATUS: _status(), tracing.REASON: reason, tracing.TRACE_ID: trace}
-    return {**_SAME, **metadata, **found, **log.fixed}
+    return {**_SAME, **metadata, tracing.RPC_STATUS: "OK", tracing.TRACE_ID: trace, **log.fixed}
+
+
+def _of_failed(log: AccessLog) -> Mapping[str, str]:
+    reason = f"%CEL({_literal(log.reasons)}[response.grpc_status])%"
+    return {**_of_well(log), tracing.RPC_STATUS: _status(), tracing.REASON: reason}
 
 
 def _of_others(log: AccessLog) -> Mapping[str, str]:
