@@ -22,6 +22,7 @@ from grpc_health.v1 import health
 from opentelemetry.sdk.trace import TracerProvider
 
 from gateway import files, jwks, memory
+from gateway.access_log import AccessLog, appending
 from gateway.admin import application
 from gateway.asked import answering
 from gateway.direct import Direct
@@ -30,6 +31,7 @@ from gateway.health import Health
 from gateway.in_force import Built, InForce
 from gateway.lane import Door, Front, Generation
 from gateway.local import Local
+from gateway.logged import exchanges
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
@@ -105,6 +107,7 @@ async def serving(
     """
     async with contextlib.AsyncExitStack() as stack:
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
+        access_log = _access_log(settings.telemetry.access_log, stack)
         issuers = await _issuers(settings, stack)
         door: Door | None = None
 
@@ -135,7 +138,8 @@ async def serving(
         def now() -> Steps:
             return in_force.steps
 
-        service = Service(now, readiness, refusals, tracer, time.monotonic)
+        exchange = exchanges(tracer, time.monotonic, access_log, fronted=front is not None)
+        service = Service(now, readiness, refusals, exchange)
         server.add_generic_rpc_handlers((service, Health(now, readiness, refusals, time.monotonic)))
         reflection.enable(server, SERVICE, health.SERVICE_NAME)
         asked = await _asked(settings.listen, front, built.generation, stack)
@@ -212,6 +216,15 @@ def _provider(telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> TracerP
     provider = tracing.provider(telemetry.service, telemetry.otlp, telemetry.sample)
     stack.push_async_callback(asyncio.to_thread, provider.shutdown)
     return provider
+
+
+def _access_log(path: Path | None, stack: contextlib.AsyncExitStack) -> AccessLog | None:
+    if path is None:
+        return None
+    try:
+        return stack.enter_context(appending(path, time.monotonic))
+    except OSError as error:
+        raise StartError(f"the access log {path} cannot be opened: {error.strerror}") from None
 
 
 async def _issuers(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[TrustedIssuer, ...]:

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
-from opentelemetry.trace import Tracer
 
 from gateway import gather
+from gateway.answer import Answer
 from gateway.authorize import Authorizer, Permit
 from gateway.call import Call, read_call
 from gateway.caller import Caller
@@ -57,7 +57,7 @@ class Steps:
         """Server calls, which the gateway itself answers; without a token where the RPC needs none."""
         if not exchange.rpc.open:
             exchange.known(await self.verifier.verify(exchange.metadata))
-        return self.local.answer(exchange.rpc)
+        return await exchange.reply(Answer(self.local.answer(exchange.rpc), (), ()))
 
     async def pass_on(self, exchange: Exchange) -> bytes:
         """One message to one copy, and its answer back."""
@@ -132,14 +132,12 @@ class Service(grpc.GenericRpcHandler):
         now: Callable[[], Steps],
         readiness: Readiness,
         refusals: Refusals,
-        tracer: Tracer,
-        clock: Callable[[], float],
+        exchange: Callable[[Rpc, Context], Exchange],
     ) -> None:
         self._readiness = readiness
         self._refusals = refusals
         self._now = now
-        self._tracer = tracer
-        self._clock = clock
+        self._exchange = exchange
         self._handlers = {path: self._handler(rpc) for path, rpc in RPCS.items()}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
@@ -159,7 +157,7 @@ class Service(grpc.GenericRpcHandler):
 
     async def _answer(self, rpc: Rpc, way: Way, context: Context) -> bytes | None:
         """Answer one call; whatever goes wrong becomes a status here."""
-        exchange = Exchange(rpc, context, self._tracer, self._clock)
+        exchange = self._exchange(rpc, context)
         steps = self._now()
         try:
             await self._readiness.admit()

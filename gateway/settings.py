@@ -7,6 +7,7 @@ the configuration.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
@@ -19,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from pydantic_core import ErrorDetails
 
 from gateway import direct, proxyless
+from gateway.access_log import STDOUT
 from gateway.configfile import Place, SettingsError, read
 from gateway.jwks import is_safe_url
 from gateway.jws import ALGORITHMS
@@ -76,6 +78,21 @@ def _present(value: Path, info: ValidationInfo) -> Path:
             return path
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _appendable(value: Path, info: ValidationInfo) -> Path:
+    """The file, sought as others are, but it may be made later; or standard output."""
+    if value == STDOUT:
+        return value
+    named = Path(info.context["folder"], value) if info.context else value
+    if named.exists() and not named.is_file():
+        raise ValueError(f"{value} is no regular file; write {STDOUT} for standard output")
+    path = named.resolve()
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written")
+    return path
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
@@ -182,11 +199,15 @@ class Upstream(Frozen):
 
 
 class Telemetry(Frozen):
-    """Where spans go (OTLP/gRPC), what share of the traces that begin here, and under which service name."""
+    """Where spans go (OTLP/gRPC), what share of the traces that begin here, and under which service name.
+
+    `access_log`: the file that gets a line for each call, `-` for standard output; without it there are none.
+    """
 
     otlp: Annotated[str, AfterValidator(_otlp)] | None = None
     sample: Annotated[float, Field(ge=0, le=1)] = 0.1
     service: Annotated[str, Field(min_length=1)] = "headrace-gateway"
+    access_log: Annotated[Path, AfterValidator(_appendable)] | None = None
 
 
 class Settings(Frozen):

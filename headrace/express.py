@@ -9,14 +9,18 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 from gateway import answer, headers, lane
 from gateway.exchange import LEEWAY
+from gateway.rpcs import RPCS
 from gateway.server import StartError
 from gateway.settings import Settings
 from headrace.door import opened
 from headrace.express_clusters import cluster_of, clusters
+from headrace.relayed import relayed
 from headrace.siblings import Siblings
+from mesh.express.access_log import AccessLog
 from mesh.express.front import Front, Tls
 from mesh.express.rules import ASKED, PLACEHOLDER, Metadata, Refusal, Rules, Words
 from mesh.express.traced import Tracing
@@ -26,6 +30,14 @@ from protos.boundary import DETAILS_KEY, trailers
 from protos.contract import MODEL_NAME, MODEL_VERSION
 from protos.errors import HeadraceError, unforeseen
 
+_CARRIED: Final = {tracing.RPC_METHOD: lane.PATH.removeprefix("/"), tracing.LANE: "express"}
+_OF_METADATA: Final = {
+    tracing.MODEL: MODEL_NAME,
+    tracing.VERSION_ASKED: MODEL_VERSION,
+    tracing.REQUEST_ID: tracing.REQUEST_ID_KEY,
+    tracing.CALLER: headers.CALLER,
+}
+
 
 def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
     """The Envoy in front of the gateway; its sockets, its files and its log are in the folder."""
@@ -34,8 +46,9 @@ def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
     @contextlib.asynccontextmanager
     async def door() -> AsyncIterator[lane.Door]:
         siblings = Siblings(settings)
-        async with siblings.kept(made.python[1:]), opened(made, binary, clusters, settings, siblings) as opening:
-            yield opening
+        with relayed(made.access_log, settings.telemetry.access_log):
+            async with siblings.kept(made.python[1:]), opened(made, binary, clusters, settings, siblings) as opening:
+                yield opening
 
     return lane.Front(made.python[0], made.asked, cluster_of, door)
 
@@ -54,6 +67,7 @@ def front_of(settings: Settings, folder: Path) -> Front:
         rules=rules(settings),
         tracing=traces(settings),
         traced=folder / "traced.sock",
+        access_log=access_log(settings, folder),
     )
 
 
@@ -102,23 +116,32 @@ def traces(settings: Settings) -> Tracing | None:
         collector=collector.rstrip("/"),
         service=settings.telemetry.service,
         operation=lane.PATH.removeprefix("/"),
-        fixed={
-            tracing.RPC_SYSTEM: "grpc",
-            tracing.RPC_METHOD: lane.PATH.removeprefix("/"),
-            tracing.LANE: "express",
-        },
-        of_metadata={
-            tracing.MODEL: MODEL_NAME,
-            tracing.VERSION_ASKED: MODEL_VERSION,
-            tracing.REQUEST_ID: tracing.REQUEST_ID_KEY,
-            tracing.CALLER: headers.CALLER,
-            tracing.SERVER_ADDRESS: ":authority",
-        },
+        fixed={tracing.RPC_SYSTEM: "grpc", **_CARRIED},
+        of_metadata={**_OF_METADATA, tracing.SERVER_ADDRESS: ":authority"},
         status=tracing.RPC_STATUS,
+    )
+
+
+def access_log(settings: Settings, folder: Path) -> AccessLog | None:
+    """The Python lane's lines, in the lane's own terms; they come to the file by way of us."""
+    if settings.telemetry.access_log is None:
+        return None
+    refusals = (answer.out_of_time(), answer.overloaded(), answer.not_ready(), unforeseen(PLACEHOLDER, ""))
+    return AccessLog(
+        path=folder / "access_log.pipe",
+        fixed=_CARRIED,
+        of_metadata=_OF_METADATA,
+        reasons={_number(error): str(error.reason) for error in refusals},
+        python={tracing.LANE: "python"},
+        methods={path: rpc.full_name for path, rpc in RPCS.items()},
     )
 
 
 def _refusal(error: HeadraceError) -> Refusal:
     details = dict(trailers(error, PLACEHOLDER))[DETAILS_KEY]
+    return Refusal(_number(error), error.public, details if isinstance(details, bytes) else b"")
+
+
+def _number(error: HeadraceError) -> int:
     code: int = error.status.value[0]
-    return Refusal(code, error.public, details if isinstance(details, bytes) else b"")
+    return code

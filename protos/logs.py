@@ -7,17 +7,17 @@ many were.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import queue
 import sys
 from collections.abc import Iterator
 from logging.handlers import QueueHandler
-from threading import Thread
 from typing import Final
 
-_MOST_WAITING: Final = 10_000
-_LAST_WORDS: Final = 1.0  # seconds that the last lines may take
+from protos.aside import aside
+
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -42,29 +42,23 @@ class _Bounded(QueueHandler):
 @contextlib.contextmanager
 def to_stderr(level: int = logging.INFO) -> Iterator[None]:
     """While inside, records of this level and above are written to standard error."""
-    waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(_MOST_WAITING)
-    # Not the library's listener: it would wait at the end for a reader that never reads.
-    thread = Thread(target=_write, args=(waiting, sys.stderr.fileno()), name="log", daemon=True)
-    thread.start()
     # It logs metadata that it cannot read, tokens among them.
     logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
-    root, handler = logging.getLogger(), _Bounded(waiting)
-    before = root.level
-    root.addHandler(handler)
-    root.setLevel(level)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(before)
-        with contextlib.suppress(queue.Full):
-            waiting.put_nowait(None)
-        thread.join(_LAST_WORDS)
+    write = functools.partial(_write, sys.stderr.fileno(), logging.Formatter(_FORMAT))
+    # Not the library's listener: it would wait at the end for a reader that never reads.
+    with aside(write, "log") as waiting:
+        root, handler = logging.getLogger(), _Bounded(waiting)
+        before = root.level
+        root.addHandler(handler)
+        root.setLevel(level)
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
+            root.setLevel(before)
 
 
-def _write(waiting: queue.Queue[logging.LogRecord | None], stderr: int) -> None:
-    formatter = logging.Formatter(_FORMAT)
-    while (record := waiting.get()) is not None:
-        # Not through a stream or a handler: a write that hangs would hold their locks, which the end of Python takes.
-        with contextlib.suppress(OSError):
-            os.write(stderr, f"{formatter.format(record)}\n".encode(errors="backslashreplace"))
+def _write(stderr: int, formatter: logging.Formatter, record: logging.LogRecord) -> None:
+    # Not through a stream or a handler: a write that hangs would hold their locks, which the end of Python takes.
+    with contextlib.suppress(OSError):
+        os.write(stderr, f"{formatter.format(record)}\n".encode(errors="backslashreplace"))

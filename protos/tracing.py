@@ -47,11 +47,18 @@ REASON = "headrace.reason"
 LANE = "headrace.lane"
 BATCH_SIZE = "headrace.batch.size"
 QUEUE_TIME = "headrace.queue.time"  # seconds
+# Of the access log; https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/ has the trace's.
+TIME = "time"
+DURATION = "duration_ms"
+TRACE_ID = "trace_id"
+PEER_ADDRESS = "network.peer.address"
+REQUEST_SIZE = "http.request.body.size"
+RESPONSE_SIZE = "http.response.body.size"
 
 REQUEST_ID_KEY = "x-request-id"  # metadata
 CONTEXT_KEYS = frozenset({"traceparent", "tracestate", "baggage"})
 
-_LONGEST = 1024  # characters of an attribute
+LONGEST = 1024  # characters of an attribute
 _LAST_WORDS = 2.0  # seconds in which what is left is sent when the process ends
 
 _RANDOM = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
@@ -78,7 +85,7 @@ class _Provider(TracerProvider):
             sampler=ALWAYS_ON,
             resource=Resource.create({"service.name": service}),
             shutdown_on_exit=False,
-            span_limits=SpanLimits(max_attribute_length=_LONGEST),
+            span_limits=SpanLimits(max_attribute_length=LONGEST),
         )
         self._sample = sample
 

@@ -20,6 +20,7 @@ from mesh.envoy.proto import (
     typed,
 )
 from mesh.envoy.reading import part
+from mesh.express.access_log import CARRIED, AccessLog, filters, loggers, peer_told
 from mesh.express.clusters import HEALTH, at, cluster, copies, pipe
 from mesh.express.parts import CLUSTER_KEY, EXPRESS, IDLE, LANE_KEY, carried, held, lua, manager, router
 from mesh.express.rules import ASKED, PYTHON, Rules
@@ -52,7 +53,7 @@ class Front:
     """One Envoy: where it listens, and sockets: of Python's processes, of the first for questions, and its own.
 
     `clusters`: the file that says where calls may go (`mesh.local.files`). `largest`: bytes of a request. Without
-    `tracing` no call is traced here.
+    `tracing` no call is traced here, without `access_log` none leaves a line.
     """
 
     address: str
@@ -65,6 +66,7 @@ class Front:
     rules: Rules
     tracing: Tracing | None
     traced: Path
+    access_log: AccessLog | None
 
 
 def bootstrap(front: Front) -> Json:
@@ -73,7 +75,7 @@ def bootstrap(front: Front) -> Json:
     listeners = [_listener(front)]
     clusters = [_python(front.python), cluster(ASKED, [pipe(front.asked)])]
     if front.tracing is not None:
-        listeners.append(traced_listener(front.tracing, front.traced))
+        listeners.append(traced_listener(front.tracing, front.traced, tells=front.access_log is not None))
         clusters += [cluster(TRACED, [pipe(front.traced)]), copies(COLLECTOR, [front.tracing.collector])]
     return {
         "node": {"id": "headrace-gateway", "cluster": "headrace-gateway"},
@@ -120,7 +122,8 @@ def _http(front: Front) -> Json:
         stat_prefix="front",
         **manager(front.largest),
         route_config={"name": "front", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(front)}]},
-        http_filters=[lua(front.rules), router()],
+        http_filters=[*filters(front.access_log, lua(front.rules)), router()],
+        access_log=loggers(front.access_log),
     )
 
 
@@ -129,12 +132,13 @@ def _routes(front: Front) -> list[Json]:
     bounded = {"max_stream_duration": {"grpc_timeout_header_max": "0s"}}
     to_copies = {"cluster_header": CLUSTER_KEY, "timeout": "0s", "idle_timeout": "0s", **bounded}
     python: Json = {"cluster": PYTHON, "timeout": "0s", "idle_timeout": "0s", **_again(front.python)}
+    told, most = peer_told(front.access_log), held(front.largest)
     undecided = python | {"idle_timeout": IDLE}
     return [
-        {"match": {"prefix": "/", "headers": [_by(EXPRESS)]}, **carried(), "route": to_copies},
-        {"match": {"path": front.rules.path, "headers": [_by(PYTHON)]}, "route": python},
-        {"match": {"path": front.rules.path}, "request_body_buffer_limit": held(front.largest), "route": undecided},
-        {"match": {"prefix": "/"}, "route": python},
+        {"match": {"prefix": "/", "headers": [_by(EXPRESS)]}, "name": CARRIED, **carried(), "route": to_copies},
+        told | {"match": {"path": front.rules.path, "headers": [_by(PYTHON)]}, "route": python},
+        told | {"match": {"path": front.rules.path}, "request_body_buffer_limit": most, "route": undecided},
+        told | {"match": {"prefix": "/"}, "route": python},
     ]
 
 

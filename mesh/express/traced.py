@@ -20,6 +20,8 @@ COLLECTOR: Final = "collector"
 TRACED: Final = "traced"
 """The cluster of the hop itself."""
 TO_KEY: Final = "x-headrace-to"
+TRACE_KEY: Final = "x-headrace-trace"
+"""Of an answer, for the access log: the trace that the call is part of."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,17 @@ class Tracing:
     status: str
 
 
-def listener(tracing: Tracing, socket: Path) -> Json:
-    """Where sampled calls come by; they say in TO_KEY to which cluster they go on."""
+def listener(tracing: Tracing, socket: Path, *, tells: bool) -> Json:
+    """Where sampled calls come by; they say in TO_KEY where they go on to, and with `tells` hear their trace."""
+    trace = {"header": {"key": TRACE_KEY, "value": "%TRACE_ID%"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     service = {"envoy_grpc": {"cluster_name": COLLECTOR}, "timeout": "5s"}
     provider = named("envoy.tracers.opentelemetry", _OTEL, grpc_service=service, service_name=tracing.service)
-    route = {
+    route: Json = {
         "match": {"prefix": "/"},
         "decorator": {"operation": tracing.operation, "propagate": False},
         "request_headers_to_remove": [TO_KEY, "x-forwarded-proto", "x-forwarded-for"],
         "route": {"cluster_header": TO_KEY, "timeout": "0s", "idle_timeout": "0s"},
+        **({"response_headers_to_add": [trace]} if tells else {}),
     }
     manager = typed(
         HTTP_CONNECTION_MANAGER,

@@ -31,6 +31,7 @@ if os.getppid() != int(sys.argv[1]):
 os.execv(sys.argv[2], sys.argv[2:])
 """
 _QUIET: Final = ("--log-level", "warning", "--component-log-level", "misc:error,main:error")
+_FLUSH: Final = ("--file-flush-interval-msec", "500")  # of access logs
 _STRICT: Final = "--reject-unknown-dynamic-fields"  # what it does not understand it refuses, and does not skip
 # As Istio starts it (pkg/envoy/proxy.go): callers move to what is in force now with their next call.
 _DRAIN: Final = ("--drain-strategy", "immediate", "--drain-time-s", "45")
@@ -92,7 +93,7 @@ async def start(binary: Path, bootstrap: Json, log: Path, threads: int = 1) -> E
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), str(binary)),
             *("--config-yaml", json.dumps(bootstrap), "--disable-hot-restart", "--concurrency", str(threads)),
-            *(*_QUIET, *_DRAIN, _STRICT),
+            *(*_QUIET, *_DRAIN, *_FLUSH, _STRICT),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from gateway.access_log import STDOUT
 from gateway.rpcs import Action
 from gateway.settings import Settings, SettingsError, load
 from tests.gateway.certificates import Authority
@@ -340,6 +341,34 @@ def test_files_are_sought_from_the_folder_of_the_configuration(
     settings = load(Path("headrace.yaml"), {})
     assert settings.listen.tls is not None
     assert settings.listen.tls.key == tmp_path / "tls.key"
+
+
+def test_the_access_log_is_sought_like_other_files_but_need_not_be_there(path: Path) -> None:
+    assert _load(path).telemetry.access_log is None
+    settings = _load(path, f"{GOOD}  access_log: keys/../access.log\n")
+    assert settings.telemetry.access_log == path.parent / "access.log"
+    assert not (path.parent / "access.log").exists()
+    assert _load(path, f"{GOOD}  access_log: '-'\n").telemetry.access_log == STDOUT
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("logs/access.log", "there is no folder "),
+        ("keys", "keys is no regular file; write - for standard output"),
+        ("/dev/null", "/dev/null is no regular file"),
+    ],
+)
+def test_what_cannot_be_an_access_log(path: Path, name: str, what: str) -> None:
+    (mistake,) = _mistakes(path, f"{GOOD}  access_log: {name}\n")
+    assert mistake.startswith(f"FILE:{len(GOOD.splitlines()) + 1}: telemetry.access_log: ")
+    assert what in mistake
+
+
+def test_an_access_log_that_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_args: False)  # who runs the tests may write anywhere
+    (mistake,) = _mistakes(path, f"{GOOD}  access_log: access.log\n")
+    assert mistake.endswith("access.log cannot be written")
 
 
 def test_variables_that_a_cluster_sets_for_a_service_of_our_name_are_none_of_ours(path: Path) -> None:

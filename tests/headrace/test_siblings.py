@@ -129,6 +129,24 @@ async def test_all_decide_by_what_is_in_force(several: World) -> None:
     assert len(await taken(several) - before) == 3
 
 
+async def test_each_call_leaves_one_whole_line_whoever_had_it(tmp_path: Path) -> None:
+    def logged(config: dict[str, Any]) -> None:
+        three(config)
+        config["telemetry"]["access_log"] = "access.log"
+
+    async with worlds.world(tmp_path, logged, express=True) as world:
+        before = await taken(world)
+        assert set(await many(world, 300)) == {Code.OK}
+        assert len(await taken(world) - before) == 3
+
+        async def all_told() -> bool:
+            return len((tmp_path / "access.log").read_bytes().splitlines()) >= 300
+
+        await until(all_told)
+        lines = [json.loads(line) for line in (tmp_path / "access.log").read_text().splitlines()]
+    assert len({line["headrace.request.id"] for line in lines}) == len(lines) == 300
+
+
 # ---- the one on call ----
 
 

@@ -1,0 +1,137 @@
+"""The access log's file. Law: no call waits for its line, and no line is torn or mixed with another's.
+
+Other threads, and other processes of this gateway, append to the same file: what is written together are whole lines.
+Whoever moves the file away gets another one; whoever makes it short (logrotate's `copytruncate`) need tell nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from protos import tracing
+from protos.aside import aside
+from protos.complaints import Complaints
+
+log = logging.getLogger("headrace.gateway")
+
+STDOUT: Final = Path("-")
+_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_MODE: Final = 0o640  # it names callers
+_LOOK: Final = 1.0  # seconds between looks at whether the file is still the same
+_TOGETHER: Final = 4096  # bytes that a pipe takes as one (pipe(7), PIPE_BUF)
+_MOST: Final = 10_000  # lines that wait
+
+
+class Line(NamedTuple):
+    """A call that has ended: when it began (nanoseconds since the epoch), and what else is told of it."""
+
+    began: int
+    fields: Mapping[str, str | int]
+
+
+class AccessLog:
+    """Hands lines to the thread that writes them."""
+
+    def __init__(self, waiting: queue.Queue[Line | bytes | None], clock: Callable[[], float]) -> None:
+        self._waiting = waiting
+        self._complaints = Complaints(log, clock)
+
+    def write(self, line: Line | bytes) -> None:
+        """A line, or whole ones. Never blocks: what finds no room is lost, which is told."""
+        try:
+            self._waiting.put_nowait(line)
+        except queue.Full:
+            self._complaints.warn("full", "lines of the access log are lost: they come faster than they can be written")
+
+
+@contextlib.contextmanager
+def appending(path: Path, clock: Callable[[], float], most: int = _MOST) -> Iterator[AccessLog]:
+    """The access log while inside; `clock` is monotonic, in seconds. Raises OSError: the file cannot be opened."""
+    file = _File(path, clock)
+    with aside(file.write, "access log", most, file.close) as waiting:
+        yield AccessLog(waiting, clock)
+
+
+class _File:
+    """What the thread does."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._clock = clock
+        self._complaints = Complaints(log, clock)
+        self._file = _opened(path)
+        self._looked_at = clock()
+        self._torn = False
+
+    def write(self, line: Line | bytes) -> None:
+        """Append whole lines; where that fails they are lost."""
+        text = line if isinstance(line, bytes) else _text(line)
+        try:
+            if self._path != STDOUT:
+                self._look()
+                self._append(text)
+            else:
+                for part in _parts(text):
+                    self._append(part)
+        except OSError as error:
+            self._complaints.warn("lost", f"lines of the access log are lost: {self._path}: {error.strerror}")
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def _append(self, text: bytes) -> None:
+        whole = b"\n" + text if self._torn else text
+        self._torn = os.write(self._file, whole) < len(whole)
+        if self._torn:
+            self._complaints.warn("torn", f"a line of the access log is torn: {self._path}: the disk is full")
+
+    def _look(self) -> None:
+        """Open the file anew where it is another one, or gone."""
+        now = self._clock()
+        if now - self._looked_at < _LOOK:
+            return
+        if not _same(self._path, self._file):
+            file = _opened(self._path)
+            os.close(self._file)
+            self._file = file
+        self._looked_at = now
+
+
+def _opened(path: Path) -> int:
+    return os.dup(1) if path == STDOUT else os.open(path, _APPEND, _MODE)
+
+
+def _same(path: Path, file: int) -> bool:
+    """Whether the open file is the one that is there."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _parts(text: bytes) -> Iterator[bytes]:
+    """Whole lines, as many as a pipe takes together."""
+    start = 0
+    while len(text) - start > _TOGETHER:
+        end = text.rfind(b"\n", start, start + _TOGETHER) + 1 or text.index(b"\n", start) + 1
+        yield text[start:end]
+        start = end
+    if start < len(text):
+        yield text[start:]
+
+
+def _text(line: Line) -> bytes:
+    seconds, rest = divmod(line.began, 1_000_000_000)
+    began = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1_000_000:03d}Z"
+    fields = {tracing.TIME: began, **line.fields}
+    # In the order of the Envoy's; plain ASCII, so that what a caller calls a model ends no line.
+    return f"{json.dumps(fields, sort_keys=True, separators=(',', ':'))}\n".encode()

@@ -1,0 +1,78 @@
+"""Lines of the Envoy in front come whole, however it writes them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway import access_log as files
+from gateway.access_log import Line, appending
+from headrace.relayed import relayed
+from mesh.express.access_log import AccessLog
+
+
+def log(folder: Path) -> AccessLog:
+    return AccessLog(folder / "pipe", fixed={}, of_metadata={}, reasons={}, python={}, methods={})
+
+
+def until(holds: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+
+
+def test_a_line_in_pieces_is_whole_among_others(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    with relayed(log(tmp_path), path), appending(path, time.monotonic) as others:
+        with (tmp_path / "pipe").open("wb", buffering=0) as envoy:
+            envoy.write(b'{"n":1}\n{"n"')
+            until(lambda: b'{"n":1}' in path.read_bytes())
+            others.write(Line(0, {"n": 2}))
+            until(lambda: b'"n":2' in path.read_bytes())
+            envoy.write(b":3}\n")
+        until(lambda: b'{"n":3}' in path.read_bytes())
+    assert [json.loads(line)["n"] for line in path.read_text().splitlines()] == [1, 2, 3]
+
+
+def test_the_beginning_of_a_line_that_an_envoy_did_not_live_to_end_is_no_other_ones(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    with relayed(log(tmp_path), path):
+        for piece in (b'{"n":1}\n{"lost"', b'{"n":2}\n'):
+            with (tmp_path / "pipe").open("wb", buffering=0) as envoy:
+                envoy.write(piece)
+            until(lambda piece=piece: piece[:7] in path.read_bytes())
+    assert path.read_bytes() == b'{"n":1}\n{"n":2}\n'
+
+
+def test_what_was_written_at_the_end_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    with relayed(log(tmp_path), path), (tmp_path / "pipe").open("wb", buffering=0) as envoy:
+        for number in range(10_000):
+            envoy.write(b'{"n":%d}\n' % number)
+    assert len(path.read_bytes().splitlines()) == 10_000
+
+
+def test_a_disk_that_hangs_does_not_hold_up_an_envoy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(files._File, "write", lambda _self, _line: over.wait(30))
+    with relayed(log(tmp_path), tmp_path / "access.log"):
+        with (tmp_path / "pipe").open("wb", buffering=0) as envoy:
+            for _ in range(600):
+                envoy.write((b"x" * 999 + b"\n") * 64)
+        until(lambda: "they come faster than they can be written" in caplog.text)
+        over.set()
+
+
+def test_without_a_log_there_is_nothing(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with relayed(None, None):
+        assert threading.active_count() == before
+    assert list(tmp_path.iterdir()) == []
