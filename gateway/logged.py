@@ -5,6 +5,7 @@ It names callers, models and versions, and holds nothing else that a caller has 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import unquote
@@ -81,9 +82,9 @@ class Logged(Exchange):
         """Leave the line."""
         super().end(outcome, error)
         told = {
-            tracing.MODEL: self.model[: tracing.LONGEST],
-            tracing.VERSION_ASKED: self._version[: tracing.LONGEST],
-            tracing.CALLER: self._caller[: tracing.LONGEST],
+            tracing.MODEL: _short(self.model),
+            tracing.VERSION_ASKED: _short(self._version),
+            tracing.CALLER: _short(self._caller),
             tracing.REASON: (error and error.reason) or "",
             tracing.TRACE_ID: f"{self._span.get_span_context().trace_id:032x}" if self._in_a_trace else "",
             tracing.PEER_ADDRESS: self._peer(),
@@ -101,6 +102,14 @@ class Logged(Exchange):
 
     def _peer(self) -> str:
         return self.header(PEER_KEY)[: tracing.LONGEST] if self._fronted else address_of(self._context.peer())
+
+
+def _short(name: str) -> str:
+    """Of a name that is written with many escapes little is left: a pipe takes no more than 4 KiB of a line at once."""
+    name = name[: tracing.LONGEST]
+    while len(json.dumps(name)) > tracing.LONGEST + 2:
+        name = name[: len(name) * 3 // 4]
+    return name
 
 
 def exchanges(

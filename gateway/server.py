@@ -99,11 +99,13 @@ async def serving(
     environ: Mapping[str, str] = os.environ,
     front: Front | None = None,
     changes: Changes | None = None,
+    *,
+    teaches: bool = True,
 ) -> AsyncIterator[Addresses]:
     """A gateway that takes calls while inside, and drains on leaving, or until `hurry` is set. Raises StartError.
 
     `environ` is looked through for what gRPC itself will read there. With a front the public address is its own. With
-    changes the settings are those that these have had last.
+    changes the settings are those that these have had last; `teaches`: whether the lane may be taught the first ones.
     """
     async with contextlib.AsyncExitStack() as stack:
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
@@ -129,7 +131,7 @@ async def serving(
             upstream=functools.partial(_upstream, environ=environ),
             draw=random.random,
         )
-        in_force.take(settings, built)
+        in_force.take(settings, built, teaches=teaches)
         stack.push_async_callback(in_force.close)
         admin = await _admin(in_force, readiness, stack)
         server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=_MAX_CALLS)

@@ -163,13 +163,11 @@ class Service(grpc.GenericRpcHandler):
             await self._readiness.admit()
             answer = await way(steps, exchange)
         except asyncio.CancelledError:
-            remaining = exchange.remaining()
-            expired = remaining is not None and remaining <= 0
-            exchange.end(grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED)
+            exchange.end(self._cut_short(exchange))
             raise
         except Exception as exception:  # noqa: BLE001 - the boundary: whatever it is, the caller gets a status
             if exchange.left:  # writing to who has gone fails
-                exchange.end(grpc.StatusCode.CANCELLED)
+                exchange.end(self._cut_short(exchange))
                 return None
             model = exchange.model if exchange.model in steps.catalog else ""  # a caller may name anything
             error = self._refusals.told(exception, exchange.request_id, model)
@@ -178,3 +176,10 @@ class Service(grpc.GenericRpcHandler):
         else:
             exchange.end(grpc.StatusCode.OK)
             return answer
+
+    def _cut_short(self, exchange: Exchange) -> grpc.StatusCode:
+        """Of a call that gRPC has ended: by the caller's deadline, by us, or because the caller left."""
+        remaining = exchange.remaining()
+        if remaining is not None and remaining <= 0:
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+        return grpc.StatusCode.UNAVAILABLE if self._readiness.closing else grpc.StatusCode.CANCELLED

@@ -8,6 +8,7 @@ what it cannot write, without bound.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -19,10 +20,13 @@ from gateway.access_log import AccessLog as File
 from gateway.access_log import appending
 from mesh.express.access_log import AccessLog
 
+log = logging.getLogger("headrace.gateway.express")
+
 _TAKEN: Final = 64 * 1024  # bytes at a time, which is what a pipe holds
 _MOST: Final = 256  # of these that wait
 _LAST_WORDS: Final = 1.0  # seconds that the last lines may take
 _AGAIN: Final = 0.02  # seconds
+_PAUSE: Final = 1.0  # seconds after which what failed is tried again
 
 
 @contextlib.contextmanager
@@ -47,13 +51,23 @@ def relayed(log: AccessLog | None, path: Path | None) -> Iterator[None]:
 
 
 def _relay(pipe: Path, file: File, over: Event) -> None:
+    """Until it is over: an Envoy waits until somebody reads what it writes."""
     while not over.is_set():
-        with pipe.open("rb", buffering=0) as lines:  # waits for an Envoy
-            rest = b""  # of one that was killed: nobody has the end
-            while some := lines.read(_TAKEN):
-                whole, end, rest = (rest + some).rpartition(b"\n")
-                if end:
-                    file.write(whole + end)
+        try:
+            _take(pipe, file)
+        except OSError as error:
+            log.warning("lines of the lane cannot be read: %s; it is tried again", error.strerror)
+            over.wait(_PAUSE)
+
+
+def _take(pipe: Path, file: File) -> None:
+    """All that the next Envoy writes."""
+    with pipe.open("rb", buffering=0) as lines:  # waits for it
+        rest = b""  # of one that was killed: nobody has the end
+        while some := lines.read(_TAKEN):
+            whole, end, rest = (rest + some).rpartition(b"\n")
+            if end:
+                file.write(whole + end)
 
 
 def _wake(pipe: Path) -> None:

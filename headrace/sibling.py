@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import enum
+import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,12 +21,15 @@ from typing import Final, NamedTuple
 
 from gateway import lane, memory
 from gateway.in_force import Built, InForce
-from gateway.server import serving
+from gateway.server import StartError, serving
 from gateway.settings import Settings
 from headrace.express_clusters import cluster_of
 from protos import logs
 
+log = logging.getLogger("headrace.gateway.siblings")
+
 BEAT: Final = 1.0  # seconds between signs of life
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
 class Sign(enum.Enum):
@@ -49,20 +55,23 @@ class Decide(NamedTuple):
 
 def serve(socket: Path, heard: Connection, signs: Connection) -> None:
     """Serve at the socket by what is `heard`, and give signs; until told to end, or nobody is left to tell."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # who hangs does not see that nobody is left
     memory.keep_freed()
     try:
         said: Decide | End = heard.recv()
-        while isinstance(said, Decide) and not said.teaches:  # the door may not know yet what it names
-            said = heard.recv()
     except EOFError:
         return
-    if isinstance(said, Decide):
-        with logs.to_stderr():
-            asyncio.run(_Sibling(signs).serve(socket, said.settings, heard))
+    if not isinstance(said, Decide):
+        return
+    with logs.to_stderr():
+        try:
+            asyncio.run(_Gateway(signs).serve(socket, said, heard))
+        except StartError as error:
+            log.error("a further gateway process cannot start: %s", error)  # noqa: TRY400 - one sentence
 
 
-class _Sibling:
-    """One further process; to the gateway in it, the first is its door."""
+class _Gateway:
+    """The gateway in a further process, to which the first is the door."""
 
     address = ""
     open = True
@@ -73,17 +82,22 @@ class _Sibling:
         self._told = {word: asyncio.Event() for word in End}
         self._alone = asyncio.Event()
 
-    async def serve(self, socket: Path, settings: Settings, heard: Connection) -> None:
+    async def serve(self, socket: Path, first: Decide, heard: Connection) -> None:
         listening = (heard, asyncio.get_running_loop(), self._take, self._orphan)
         Thread(target=_listen, args=listening, name="heard", daemon=True).start()
         front = lane.Front(socket, None, cluster_of, self._opened)
-        draining = self._told[End.DRAIN]
-        async with serving(settings, self._alone, os.environ, front, self._follow):
-            self._sign(Sign.READY)
-            while not draining.is_set():
-                self._sign(Sign.ALIVE)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(draining.wait(), BEAT)
+        living = asyncio.create_task(self._live())
+        try:
+            async with serving(first.settings, self._alone, os.environ, front, self._follow, teaches=first.teaches):
+                self._sign(Sign.READY)
+                await self._told[End.DRAIN].wait()
+        finally:
+            living.cancel()
+
+    async def _live(self) -> None:
+        while True:
+            self._sign(Sign.ALIVE)
+            await asyncio.sleep(BEAT)
 
     def _take(self, said: Decide | End) -> None:
         if isinstance(said, Decide):
@@ -102,12 +116,17 @@ class _Sibling:
             self._signs.send(sign)
 
     async def _follow(self, in_force: InForce, built: Built, _door: lane.Door | None) -> None:
-        while True:
-            settings, teaches = await self._sent.get()
-            if settings != in_force.settings:
-                in_force.take(settings, built, teaches=teaches)
-            elif teaches:
-                in_force.teach(built)
+        try:
+            while True:
+                settings, teaches = await self._sent.get()
+                if settings != in_force.settings:
+                    in_force.take(settings, built, teaches=teaches)
+                elif teaches:
+                    in_force.teach(built)
+        except Exception:
+            log.exception("what is in force cannot be taken: this process ends")  # another begins with it
+            self._orphan()
+            raise
 
     @contextlib.asynccontextmanager
     async def _opened(self) -> AsyncIterator[lane.Door]:
@@ -136,7 +155,10 @@ def _listen(
 ) -> None:
     """Hand on what is heard, to the loop; and in the end that no more will be."""
     with contextlib.suppress(RuntimeError):  # the loop has ended
-        with contextlib.suppress(EOFError, OSError):
+        try:
             while True:
                 loop.call_soon_threadsafe(take, heard.recv())
-        loop.call_soon_threadsafe(orphan)
+        except (EOFError, OSError):
+            pass
+        finally:
+            loop.call_soon_threadsafe(orphan)

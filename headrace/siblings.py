@@ -14,8 +14,6 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +36,7 @@ class Siblings:
     def __init__(self, settings: Settings) -> None:
         self._decide = Decide(_theirs(settings), teaches=True)
         self._there: set[_Sibling] = set()
-        self._draining = False
+        self._draining = asyncio.Event()
 
     def tell(self, settings: Settings, *, teaches: bool) -> None:
         """By what to decide, and whether the lane may be taught that; those that are started later are told, too."""
@@ -48,7 +46,7 @@ class Siblings:
 
     def drain(self) -> None:
         """All go, when no call runs inside the door any more."""
-        self._draining = True
+        self._draining.set()
         for one in self._there:
             one.tell(End.DRAIN)
 
@@ -60,63 +58,64 @@ class Siblings:
     @contextlib.asynccontextmanager
     async def kept(self, sockets: Sequence[Path]) -> AsyncIterator[None]:
         """One for each socket while inside. Raises StartError: one does not come up."""
-        started: list[_Sibling] = []
         keeping: list[asyncio.Task[None]] = []
         try:
             for socket in sockets:
-                started.append(await self._started(socket))
-                keeping.append(asyncio.create_task(self._keep(started[-1])))
-            for one in started:
+                self._start(socket)
+            for one in self._there:
                 await one.up()
+            keeping += [asyncio.create_task(self._keep(one)) for one in self._there]
             yield
         finally:
             for task in keeping:
                 task.cancel()
             await asyncio.gather(*keeping, return_exceptions=True)
+            await asyncio.gather(*(one.stop() for one in self._there), return_exceptions=True)
 
-    async def _started(self, socket: Path) -> _Sibling:
-        one = _Sibling(socket)
-        await asyncio.to_thread(one.start)
-        one.listen()
+    def _start(self, socket: Path) -> _Sibling:
+        """Raises StartError."""
+        try:
+            one = _Sibling(socket)
+        except OSError as error:
+            raise StartError(f"a further gateway process cannot be started: {error.strerror}") from None
         self._there.add(one)
         one.tell(self._decide)
         return one
 
     async def _keep(self, one: _Sibling) -> None:
-        """Replace it whenever it ends or hangs, until cancelled; then have the last one end."""
-        try:
-            while True:
-                how = await one.ended()
-                if self._draining:
-                    return
-                log.error("a further gateway process %s; starting another", how)
-                self._there.discard(one)
-                await one.stop()
-                await asyncio.sleep(_AGAIN)
-                one = await self._started(one.socket)
-        finally:
+        """Replace it whenever it ends or hangs, until it is to end, or we are cancelled."""
+        while True:
+            how = await one.ended()
+            if self._draining.is_set():
+                return
+            log.error("%s %s; starting another", one, how)
             self._there.discard(one)
-            await one.stop()
+            await one.stop(at_once=True)
+            while True:
+                await asyncio.sleep(_AGAIN)
+                if self._draining.is_set():
+                    return
+                try:
+                    one = self._start(one.socket)
+                    break
+                except StartError as error:
+                    log.warning("%s; it is tried again", error)
 
 
 class _Sibling:
-    """One of them."""
+    """One of them, as it is from here. Raises OSError: it cannot be started.
+
+    It is started by the thread that stays, that of the loop: with this it ends (prctl(2), PR_SET_PDEATHSIG).
+    """
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
         self._speaks = ThreadPoolExecutor(1, thread_name_prefix="speaks")  # for one that does not listen
-        self._heard_at = 0.0
         self._up, self._gone = asyncio.Event(), asyncio.Event()
-        self._process: SpawnProcess
-        self._words: Connection
-        self._signs: Connection
-
-    def start(self) -> None:
-        """In a thread: it takes a moment."""
         context = multiprocessing.get_context("spawn")
         heard, self._words = context.Pipe(duplex=False)
         self._signs, signs = context.Pipe(duplex=False)
-        self._process = context.Process(target=serve, args=(self.socket, heard, signs), name=self.socket.stem)
+        self._process = context.Process(target=serve, args=(socket, heard, signs), name=socket.stem)
         resource_tracker.ensure_running()  # when it is started, it lets signals in again
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # which it inherits: they are for us to pass on
         try:
@@ -125,18 +124,18 @@ class _Sibling:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             heard.close()
             signs.close()
+        self._heard_at = asyncio.get_running_loop().time()
+        asyncio.get_running_loop().add_reader(self._signs.fileno(), self._sign)
 
-    def listen(self) -> None:
-        """Have its signs seen."""
-        loop = asyncio.get_running_loop()
-        self._heard_at = loop.time()
-        loop.add_reader(self._signs.fileno(), self._sign)
+    def __str__(self) -> str:
+        return f"further gateway process {self.socket.stem} (pid {self._process.pid})"
 
     def _sign(self) -> None:
         self._heard_at = asyncio.get_running_loop().time()
         try:
             if self._signs.recv() is Sign.READY:
                 self._up.set()
+                log.info("%s takes calls", self)
         except (EOFError, OSError):
             asyncio.get_running_loop().remove_reader(self._signs.fileno())
             self._gone.set()
@@ -156,8 +155,8 @@ class _Sibling:
         for task in waiting:
             task.cancel()
         if not self._up.is_set():
-            how = "ended" if self._gone.is_set() else f"was not up within {_UP:g} s"
-            raise StartError(f"a further gateway process (listen.processes) {how}")
+            how = "has ended" if self._gone.is_set() else f"was not up within {_UP:g} s"
+            raise StartError(f"{self} {how}")
 
     async def ended(self) -> str:
         """How it ended, or that it hangs; waits for that."""
@@ -171,18 +170,19 @@ class _Sibling:
         code = self._process.exitcode
         return f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
 
-    async def stop(self) -> None:
-        """End it: it does so by itself when it hears no more; a cancellation on the way does not leave it behind."""
+    async def stop(self, *, at_once: bool = False) -> None:
+        """End it: it does so by itself when it hears no more."""
+        if at_once:
+            self._process.kill()
+        self._speaks.submit(self._words.close)
         try:
-            self._speaks.submit(self._words.close)
             await asyncio.to_thread(self._process.join, _GONE)
         finally:
             self._process.kill()
-            self._process.join()
             asyncio.get_running_loop().remove_reader(self._signs.fileno())
-            self._speaks.shutdown()
-            self._words.close()
             self._signs.close()
+            self._speaks.shutdown(wait=False)
+        await asyncio.to_thread(self._process.join, _GONE)
 
 
 def _theirs(settings: Settings) -> Settings:

@@ -18,7 +18,7 @@ from typing import Final
 
 from protos.aside import aside
 
-_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_FORMAT: Final = "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s"
 
 
 class _Bounded(QueueHandler):

@@ -159,7 +159,7 @@ function envoy_on_response(handle)
     headers:remove("x-headrace-permit")
     local asked = handle:streamInfo():dynamicMetadata():get("headrace.lane")
     if asked ~= nil then
-      learn(asked.authorization, text)
+      learn(asked.authorization, text, handle:timestamp())
     end
   end
 end

@@ -89,15 +89,19 @@ end)
 -- GENERATION EXPIRES TIMEOUT MOST TOKEN RETRIES STATUSES CLUSTERS AUTHORITY CALLER MODEL VERSION PINNED
 local LESSON = "^(%x+) (%d+) (%d+) (%d+) (%d) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%d)$"
 
-local function learn(authorization, text)
+local function learn(authorization, text, now)
   local of, expires, timeout, most, token, retries, statuses, clusters, authority, caller, model, version, pinned =
     match(text, LESSON)
   if of == nil then
     return
   end
   if of ~= generation then
+    local age = now - confirmed_at
+    if age >= 0 and age < RULES.stale then
+      return -- of who is ahead, or behind: with a call that is carried it is asked
+    end
     forget()
-    generation, confirmed_at = of, 0 -- which of them is the later one is asked with the next call
+    generation, confirmed_at = of, 0
   end
   local lesson = {
     timeout = tonumber(timeout),

@@ -16,7 +16,7 @@ from mesh.express.rules import (
     script_of_answers,
 )
 from mesh.express.traced import TO_KEY
-from protos.contract import GENERATION_KEY, LEARN_KEY, LESSON_KEY, SAMPLED_KEY
+from protos.contract import GENERATION_KEY, LEARN_KEY, LESSON_KEY, PEER_KEY, SAMPLED_KEY
 
 LUA_FILTER: Final = "envoy.filters.http.lua"
 LANE_KEY: Final = "x-headrace-lane"
@@ -30,7 +30,7 @@ _LUA: Final = "envoy.extensions.filters.http.lua.v3.Lua"
 _LUA_OF_ROUTE: Final = "envoy.extensions.filters.http.lua.v3.LuaPerRoute"
 _EARLY: Final = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 _ANSWERS: Final = "answers"
-_OURS: Final = (LANE_KEY, CLUSTER_KEY, LEARN_KEY, LESSON_KEY, GENERATION_KEY, TO_KEY, SAMPLED_KEY)
+_OURS: Final = (LANE_KEY, CLUSTER_KEY, LEARN_KEY, LESSON_KEY, GENERATION_KEY, TO_KEY, SAMPLED_KEY, PEER_KEY)
 _STREAMS: Final = 1000  # calls at a time on one connection, as of the Python lane's own door
 _WINDOW: Final = 2**31 - 1  # bytes; RFC 9113, section 6.9.1
 _HEADERS: Final = 32  # KiB, as the Python lane takes

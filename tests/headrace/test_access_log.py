@@ -30,6 +30,7 @@ from mesh.local import process
 from mesh.local.files import clusters_file, put
 from tests.envoy import ENVOY, needs_envoy
 from tests.gateway import world as worlds
+from tests.gateway.test_service import refused
 from tests.gateway.test_traces import CALLER, sink
 from tests.gateway.tokens import Issuer
 from tests.gateway.world import CLIENT, INFER, SERVICE, STREAM, World, failing, hanging
@@ -301,7 +302,7 @@ async def test_who_does_not_look_whether_python_has_a_call_writes_it_twice(
 def test_where_there_is_none_nothing_is_done_for_it(tmp_path: Path) -> None:
     path = worlds.in_front_of("127.0.0.1:1", tmp_path, Issuer(), "digits")
     text = json.dumps(bootstrap(front_of(load(path, {}), tmp_path)))
-    assert not [word for word in ("access_log", "header_to_metadata", "x-headrace-peer") if word in text]
+    assert not [word for word in ("access_log", "header_to_metadata", "DIRECT_REMOTE") if word in text]
 
 
 # ---- what callers say ----
@@ -499,3 +500,21 @@ async def test_it_may_be_standard_output(tmp_path: Path, capfd: pytest.CaptureFi
     found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert {line["headrace.request.id"] for line in found} == ids
     assert {line["headrace.lane"] for line in found} == BOTH
+
+
+async def test_calls_that_we_end_are_not_said_to_have_been_left(tmp_path: Path) -> None:
+    def hurried(config: dict[str, Any]) -> None:
+        to()(config)
+        config["listen"]["drain"] = "100ms"
+
+    reached = asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        async with worlds.world(tmp_path, hurried, express=True) as world:
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(world.address, options=CLIENT))
+            world.one.behaviour[INFER] = hanging(reached)
+            call = channel.unary_unary(INFER)(MESSAGE, metadata=[world.bearer(), TO_PYTHON], timeout=20)
+            told = asyncio.ensure_future(refused(call))
+            await reached.wait()
+        assert (await told).status is Code.UNAVAILABLE
+    (line,) = lines(world)
+    assert line["rpc.response.status_code"] == "UNAVAILABLE"
