@@ -99,11 +99,11 @@ class _File:
         now = self._clock()
         if now - self._looked_at < _LOOK:
             return
-        self._looked_at = now
         if not _same(self._path, self._file):
             file = _opened(self._path)
             os.close(self._file)
             self._file = file
+        self._looked_at = now
 
 
 def _opened(path: Path) -> int:

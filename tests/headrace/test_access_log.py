@@ -352,7 +352,10 @@ async def test_a_name_does_not_break_a_line(logged: World) -> None:
     for name in names:
         await quietly(infer(logged, changed(model_name=name)))
     refused = [line for line in await all_lines(logged) if line.get("headrace.reason") == "NOT_GRANTED"]
-    assert [line["headrace.model.name"] for line in refused] == names
+    assert [line["headrace.model.name"] for line in refused[:2]] == names[:2]
+    left = refused[2]["headrace.model.name"]
+    assert names[2].startswith(left)
+    assert 300 < len(left) <= 512  # of two letters each as they are written
 
 
 # ---- traces ----

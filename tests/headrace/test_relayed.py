@@ -12,6 +12,7 @@ import pytest
 
 from gateway import access_log as files
 from gateway.access_log import Line, appending
+from headrace import relayed as module
 from headrace.relayed import relayed
 from mesh.express.access_log import AccessLog
 
@@ -40,14 +41,44 @@ def test_a_line_in_pieces_is_whole_among_others(tmp_path: Path) -> None:
     assert [json.loads(line)["n"] for line in path.read_text().splitlines()] == [1, 2, 3]
 
 
-def test_the_beginning_of_a_line_that_an_envoy_did_not_live_to_end_is_no_other_ones(tmp_path: Path) -> None:
-    path = tmp_path / "access.log"
+def test_the_beginning_of_a_line_that_an_envoy_did_not_live_to_end_is_no_other_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, envoys, take = tmp_path / "access.log", [0], module._take
+
+    def counted(pipe: Path, file: files.AccessLog) -> None:
+        envoys[0] += 1
+        take(pipe, file)
+
+    monkeypatch.setattr(module, "_take", counted)
     with relayed(log(tmp_path), path):
-        for piece in (b'{"n":1}\n{"lost"', b'{"n":2}\n'):
+        for number, piece in enumerate((b'{"n":1}\n{"lost"', b'{"n":2}\n')):
+            until(lambda number=number: envoys[0] == number + 1)
             with (tmp_path / "pipe").open("wb", buffering=0) as envoy:
                 envoy.write(piece)
             until(lambda piece=piece: piece[:7] in path.read_bytes())
     assert path.read_bytes() == b'{"n":1}\n{"n":2}\n'
+
+
+def test_a_pipe_that_cannot_be_read_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An Envoy would wait for who reads, and callers for the Envoy."""
+    path, full, take = tmp_path / "access.log", [True], module._take
+
+    def failing(pipe: Path, file: files.AccessLog) -> None:
+        if full:
+            full.clear()
+            raise OSError(24, "Too many open files")
+        take(pipe, file)
+
+    monkeypatch.setattr(module, "_take", failing)
+    monkeypatch.setattr(module, "_PAUSE", 0.01)
+    with relayed(log(tmp_path), path):
+        with (tmp_path / "pipe").open("wb", buffering=0) as envoy:
+            envoy.write(b'{"n":1}\n')
+        until(lambda: path.read_bytes() == b'{"n":1}\n')
+    assert "lines of the lane cannot be read: Too many open files; it is tried again" in caplog.text
 
 
 def test_what_was_written_at_the_end_is_there(tmp_path: Path) -> None:
