@@ -62,6 +62,13 @@ def matches(grant: Grant, caller: Caller) -> bool:
     )
 
 
+def unmatched(grant: Grant, caller: Caller) -> tuple[str, ...]:
+    """The claims by which a grant of the caller's issuer is not for this caller."""
+    return tuple(
+        name for name, wanted in grant.claims.items() if not _claim_matches(name, caller.claims.get(name), wanted)
+    )
+
+
 def _claim_matches(name: str, claim: object, wanted: str) -> bool:
     if wanted.endswith("*"):
         return any(member.startswith(wanted[:-1]) for member in members(name, claim))

@@ -54,7 +54,7 @@ class InForce:
         """Have the next call decided by these settings; with `teaches`, the lane is taught what is decided."""
         self._steps = Steps(
             verifier=built.verifier,
-            authorizer=Authorizer(_grants(settings)),
+            authorizer=Authorizer(grants_of(settings)),
             catalog=settings.catalog,
             upstream=self._upstream(settings, built),
             local=built.local,
@@ -89,7 +89,8 @@ def _lane(settings: Settings, built: Built) -> Lane | None:
     return Lane(built.generation, leeway, cluster_of, tries=settings.upstream.mode == "direct")
 
 
-def _grants(settings: Settings) -> tuple[Grant, ...]:
+def grants_of(settings: Settings) -> tuple[Grant, ...]:
+    """The grants that are configured, in their order."""
     return tuple(
         Grant(grant.to.issuer, grant.to.claims, grant.models, frozenset(grant.actions)) for grant in settings.grants
     )

@@ -14,14 +14,13 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import grpc
 import grpc.aio
 from aiohttp import web
 from grpc_health.v1 import health
 from opentelemetry.sdk.trace import TracerProvider
 
-from gateway import files, jwks, memory
+from gateway import files, memory
 from gateway.access_log import AccessLog, appending
 from gateway.admin import application
 from gateway.asked import answering
@@ -29,6 +28,7 @@ from gateway.direct import Direct
 from gateway.following import Changes, followed
 from gateway.health import Health
 from gateway.in_force import Built, InForce
+from gateway.issuers import trusted
 from gateway.lane import Door, Front, Generation
 from gateway.local import Local
 from gateway.logged import exchanges
@@ -36,10 +36,10 @@ from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
 from gateway.service import Service, Steps
-from gateway.settings import Issuer, Listen, Settings, Telemetry, Tls
+from gateway.settings import Listen, Settings, Telemetry, Tls
 from gateway.sidecar import Sidecar
 from gateway.upstream import Upstream
-from gateway.verify import TrustedIssuer, Verifier
+from gateway.verify import Verifier
 from protos import logs, reflection, tracing
 from protos.contract import SERVICE
 
@@ -110,7 +110,7 @@ async def serving(
     async with contextlib.AsyncExitStack() as stack:
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
         access_log = _access_log(settings.telemetry.access_log, stack)
-        issuers = await _issuers(settings, stack)
+        issuers = await trusted(settings, stack)
         door: Door | None = None
 
         def takes_calls() -> bool:
@@ -227,26 +227,6 @@ def _access_log(path: Path | None, stack: contextlib.AsyncExitStack) -> AccessLo
         return stack.enter_context(appending(path, time.monotonic))
     except OSError as error:
         raise StartError(f"the access log {path} cannot be opened: {error.strerror}") from None
-
-
-async def _issuers(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[TrustedIssuer, ...]:
-    session = await stack.enter_async_context(aiohttp.ClientSession())
-    trusted: list[TrustedIssuer] = []
-    for issuer in settings.issuers:
-        keys = jwks.KeySource(issuer.issuer, _fetch(issuer, session), issuer.refresh, time.monotonic)
-        await stack.enter_async_context(keys.kept_fresh())
-        trusted.append(
-            TrustedIssuer(issuer.issuer, frozenset(issuer.audiences), frozenset(issuer.algorithms), issuer.leeway, keys)
-        )
-    return tuple(trusted)
-
-
-def _fetch(issuer: Issuer, session: aiohttp.ClientSession) -> jwks.Fetch:
-    if issuer.jwks is None:
-        return jwks.from_discovery(session, issuer.issuer)
-    if issuer.jwks.startswith("file:"):
-        return jwks.from_file(Path(issuer.jwks.removeprefix("file:")))
-    return jwks.from_url(session, issuer.jwks)
 
 
 def _upstream(settings: Settings, environ: Mapping[str, str]) -> Upstream:

@@ -10,13 +10,13 @@ import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo, WithJsonSchema
 from pydantic_core import ErrorDetails
 
 from gateway import direct, proxyless
@@ -182,6 +182,17 @@ def _addresses(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+_ONE_OR_SEVERAL: Final[Mapping[str, Any]] = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+}
+Addresses = Annotated[
+    tuple[Address, ...],
+    BeforeValidator(_addresses),
+    Field(min_length=1),
+    WithJsonSchema(dict(_ONE_OR_SEVERAL), mode="validation"),
+]
+
+
 class Upstream(Frozen):
     """How the workers are reached.
 
@@ -193,9 +204,7 @@ class Upstream(Frozen):
 
     mode: Literal["direct", "mesh", "xds"] = "direct"
     proxy: Address | None = None
-    endpoints: dict[
-        str, dict[str, Annotated[tuple[Address, ...], BeforeValidator(_addresses), Field(min_length=1)]]
-    ] = Field(default_factory=dict)
+    endpoints: dict[str, dict[str, Addresses]] = Field(default_factory=dict)
 
 
 class Telemetry(Frozen):

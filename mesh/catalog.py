@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from ipaddress import ip_address
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from protos.names import MODEL_NAME, VERSION
 from protos.units import Address, Duration, Size
@@ -58,8 +58,19 @@ def _percent(value: object) -> float:
     return int(match[1]) / 100
 
 
+def written_share(value: float) -> str:
+    """0.2 -> `20%`."""
+    return f"{round(value * 100)}%"
+
+
+SHARE: Final[Mapping[str, Any]] = {"type": "string", "pattern": r"^\d{1,3}%$", "examples": ["20%"]}
+"""How it is written, as JSON schema."""
+
 Share = Annotated[
-    float, BeforeValidator(_percent), PlainSerializer(lambda share: f"{round(share * 100)}%", return_type=str)
+    float,
+    BeforeValidator(_percent),
+    PlainSerializer(written_share, return_type=str),
+    WithJsonSchema(dict(SHARE), mode="validation"),
 ]
 """`20%`, held as 0.2; more than nothing."""
 
@@ -67,6 +78,9 @@ Share = Annotated[
 def _none_is_empty(value: object) -> object:
     return {} if value is None else value
 
+
+_LABELS: Final[Mapping[str, Any]] = {"type": ["object", "null"], "additionalProperties": {"type": "string"}}
+Labels = Annotated[dict[str, str], BeforeValidator(_none_is_empty), WithJsonSchema(dict(_LABELS), mode="validation")]
 
 ModelName = Annotated[str, _named(MODEL_NAME, "model name (letters, digits, '.', '_' and '-')")]
 VersionName = Annotated[str, _named(VERSION, "version (a positive integer, in quotes)")]
@@ -129,7 +143,7 @@ class Model(Frozen):
     name: ModelName
     host: Address
     workload: dict[str, str] = {}
-    versions: dict[VersionName, Annotated[dict[str, str], BeforeValidator(_none_is_empty)]] = Field(min_length=1)
+    versions: dict[VersionName, Labels] = Field(min_length=1)
     aliases: dict[AliasName, VersionName] = {}
     traffic: dict[VersionName, Annotated[int, Field(ge=0, le=100)]] = {}
     shadow: Shadow | None = None

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _SECONDS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES: Mapping[str, float] = {
@@ -62,8 +62,38 @@ def written(number: float, units: Mapping[str, float]) -> str:
     return f"{number / worth:g}{unit}"
 
 
+def written_duration(value: float) -> str:
+    """0.25 -> `250ms`."""
+    return written(value, _SECONDS)
+
+
+def written_size(value: float) -> str:
+    """67108864 -> `64MiB`."""
+    return written(value, _BYTES)
+
+
+def _pattern(units: Mapping[str, float], example: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": rf"^\d+(\.\d+)?({'|'.join(units)})$", "examples": [example]}
+
+
+DURATION: Final = _pattern(_SECONDS, "250ms")
+SIZE: Final = _pattern(_BYTES, "64MiB")
+"""How these are written, as JSON schema."""
+
 Duration = Annotated[
-    float, BeforeValidator(seconds), PlainSerializer(lambda value: written(value, _SECONDS), return_type=str)
+    float,
+    BeforeValidator(seconds),
+    PlainSerializer(written_duration, return_type=str),
+    WithJsonSchema(DURATION, mode="validation"),
 ]
-Size = Annotated[int, BeforeValidator(size), PlainSerializer(lambda value: written(value, _BYTES), return_type=str)]
-Address = Annotated[str, BeforeValidator(address)]
+Size = Annotated[
+    int,
+    BeforeValidator(size),
+    PlainSerializer(written_size, return_type=str),
+    WithJsonSchema(SIZE, mode="validation"),
+]
+Address = Annotated[
+    str,
+    BeforeValidator(address),
+    WithJsonSchema({"type": "string", "pattern": r":\d{1,5}$", "examples": ["127.0.0.1:8080"]}, mode="validation"),
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,17 @@ app = typer.Typer(cls=plain.Group, help="Work with headrace.yaml.")
 @app.callback()
 def _group() -> None:
     pass
+
+
+@app.command(cls=plain.Command)
+def schema() -> None:
+    """Print the JSON schema of headrace.yaml, by which editors complete keys and mark mistakes.
+
+    In an editor with the YAML language server: a first line `# yaml-language-server: $schema=headrace.schema.json`.
+    """
+    from gateway.schema import schema as made  # noqa: PLC0415 - gRPC
+
+    typer.echo(json.dumps(made(), indent=2))
 
 
 @app.command(cls=plain.Command)

@@ -12,19 +12,27 @@ from typing import Annotated, Final
 
 import typer
 
-from headrace.commands import parse
+from headrace.commands import decode, parse, plain
 from headrace.demo import state
 from headrace.failure import CommandError
 
 _TIMEOUT: Final = 5.0  # seconds
 
 
+app = typer.Typer(cls=plain.Group, invoke_without_command=True)
+app.command(cls=plain.Command)(decode.decode)
+
+
+@app.callback(epilog="`headrace token decode` explains one.")
 def token(
+    context: typer.Context,
     subject: Annotated[str, typer.Option(help="Whom the token is for (claim sub).")] = "demo",
     scope: Annotated[str, typer.Option(help="What it may do (claim scope); infer:digits is granted.")] = "infer:digits",
     ttl: Annotated[str, typer.Option(metavar="DURATION", help="How long it is good, 24h at most.")] = "1h",
 ) -> None:
     """Print a token of the running demo's issuer."""
+    if context.invoked_subcommand is not None:
+        return
     lifetime = parse.seconds(ttl, "--ttl")
     if not 0 < lifetime <= 24 * 3600:
         raise typer.BadParameter("a token is good for more than nothing and at most 24h", param_hint="--ttl")

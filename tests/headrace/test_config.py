@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from gateway.settings import load
+from headrace import cli
 from headrace.demo.config import CANARY_SHARE, gateway_yaml
 from headrace.demo.digits import MODEL
 
@@ -19,3 +21,8 @@ def test_the_gateway_takes_it(tmp_path: Path, mesh: bool, proxy: str | None) -> 
     assert settings.catalog[MODEL].weights == (("1", 100 - CANARY_SHARE), ("2", CANARY_SHARE))
     assert settings.upstream.endpoints[MODEL] == {version: tuple(copies) for version, copies in WORKERS.items()}
     assert (settings.upstream.mode, settings.upstream.proxy) == ("mesh" if mesh else "direct", proxy)
+
+
+def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["config", "schema"]) == 0
+    assert "listen" in json.loads(capsys.readouterr().out)["properties"]

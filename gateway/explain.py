@@ -1,0 +1,90 @@
+"""What a gateway would make of a token. Law: nothing is decided here: those who decide are asked.
+
+So what is told is true of the gateway that runs; for its operators, who may read why a token is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gateway.authorize import Authorizer
+from gateway.caller import Caller
+from gateway.grants import matches, unmatched
+from gateway.in_force import grants_of
+from gateway.issuers import trusted
+from gateway.jws import BadToken, json_object, parse
+from gateway.rpcs import Action
+from gateway.settings import Settings
+from gateway.verify import Verifier
+from protos.errors import HeadraceError
+
+
+@dataclass(frozen=True)
+class OfGrant:
+    """One grant of the configuration, by its place; and which claims of the token are not as it wants: wanted, had."""
+
+    index: int
+    models: tuple[str, ...]
+    actions: tuple[str, ...]
+    issuer: str
+    missing: Mapping[str, tuple[str, object]] = field(default_factory=dict)
+    ours: bool = False
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """`algorithm`, `kid` and `claims` as the token has them, true or not; `refused`: why it is, else there is a caller.
+
+    `models`: what the caller may do with each model that it may do anything with.
+    """
+
+    algorithm: str = ""
+    kid: str | None = None
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    refused: str = ""
+    caller: Caller | None = None
+    grants: tuple[OfGrant, ...] = ()
+    models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+async def explained(token: str, settings: Settings, now: float) -> Explanation:
+    """What the gateway of these settings would make of the token at `now`, seconds since the epoch."""
+    try:
+        jws = parse(token)
+        said = Explanation(jws.algorithm, jws.kid, json_object(jws.payload))
+    except BadToken as error:
+        return Explanation(refused=f"this is no signed JWT: {error}")
+    async with contextlib.AsyncExitStack() as stack:
+        verifier = Verifier(await trusted(settings, stack), lambda: now)
+        try:
+            caller = await verifier.verify([("authorization", f"Bearer {token}")])
+        except HeadraceError as error:
+            why = f"{error.reason}: {error.public}"
+            return replace(said, refused=f"{why} ({error.private})" if error.private else why)
+    return replace(said, caller=caller, grants=_grants(settings, caller), models=_models(settings, caller))
+
+
+def _grants(settings: Settings, caller: Caller) -> tuple[OfGrant, ...]:
+    return tuple(
+        OfGrant(
+            index,
+            grant.models,
+            tuple(sorted(grant.actions)),
+            grant.issuer,
+            {name: (grant.claims[name], caller.claims.get(name)) for name in unmatched(grant, caller)},
+            ours=matches(grant, caller),
+        )
+        for index, grant in enumerate(grants_of(settings))
+    )
+
+
+def _models(settings: Settings, caller: Caller) -> Mapping[str, tuple[str, ...]]:
+    authorizer = Authorizer(grants_of(settings))
+    may = {
+        name: tuple(str(action) for action in Action if name in authorizer.granted(caller, action))
+        for name in settings.catalog
+    }
+    return {name: actions for name, actions in may.items() if actions}

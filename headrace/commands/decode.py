@@ -1,0 +1,91 @@
+"""`headrace token decode`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from headrace.failure import CommandError
+from headrace.printable import printable
+
+if TYPE_CHECKING:
+    from gateway.explain import Explanation, OfGrant
+
+_TIMES: Final = ("exp", "nbf", "iat")
+_LONGEST: Final = 100_000  # characters that are read
+
+
+def decode(
+    config: Annotated[Path, typer.Option("--config", "-c", exists=True, dir_okay=False, help="headrace.yaml")],
+    token: Annotated[
+        str | None, typer.Argument(help="The token; without one, standard input is read.", show_default=False)
+    ] = None,
+) -> int:
+    """Explain a token: what it says, whether the gateway would take it, what it may do, and why not more.
+
+    Exit code 1 where the gateway would refuse it, or it may do nothing.
+    """
+    from gateway import settings  # noqa: PLC0415 - gRPC
+    from gateway.explain import explained  # noqa: PLC0415
+
+    try:
+        loaded = settings.load(config, os.environ)
+    except settings.SettingsError as error:
+        raise CommandError(f"the configuration cannot be used\n{error}") from None
+    text = (sys.stdin.read(_LONGEST) if token is None else token).strip().removeprefix("Bearer ").strip()
+    if not text:
+        raise CommandError("there is no token: name one, or send it to standard input")
+    now = time.time()
+    found = asyncio.run(explained(text, loaded, now))
+    for line in _lines(found, now):
+        typer.echo(printable(" ".join(line.splitlines())))  # a claim may hold whole lines
+    return 0 if found.models else 1
+
+
+def _lines(found: Explanation, now: float) -> Iterator[str]:
+    if found.algorithm:
+        yield f"signed   {found.algorithm}, key {found.kid or 'not named'}"
+        yield from (f"claim    {name}: {_claim(name, value, now)}" for name, value in found.claims.items())
+    if found.caller is None:
+        yield f"refused  {found.refused}"
+        return
+    yield f"good     caller {found.caller.name}"
+    yield from (f"grant    {_grant(one, found)}" for one in found.grants)
+    yield from (f"may      {', '.join(actions)} {model}" for model, actions in found.models.items())
+    if not found.models:
+        yield "may      nothing: no grant is for this caller"
+
+
+def _claim(name: str, value: object, now: float) -> str:
+    if name not in _TIMES or isinstance(value, bool) or not isinstance(value, int | float):
+        return value if isinstance(value, str) else json.dumps(value)
+    try:
+        at = datetime.fromtimestamp(value, UTC)
+    except (OverflowError, OSError, ValueError):
+        return json.dumps(value)
+    away = abs(value - now)
+    told = f"{away:.0f} s" if away < 120 else f"{away / 60:.0f} min" if away < 7200 else f"{away / 3600:.0f} h"
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC ({f'in {told}' if value > now else f'{told} ago'})"
+
+
+def _grant(one: OfGrant, found: Explanation) -> str:
+    what = f"grants.{one.index} ({', '.join(one.actions)}: {', '.join(one.models)})"
+    if one.ours:
+        return f"{what} is for it"
+    if found.caller is None or one.issuer != found.caller.issuer:
+        return f"{what} is not: it is for callers of {one.issuer}"
+    wants = (f"{name} is {_had(had)}, not {wanted}" for name, (wanted, had) in one.missing.items())
+    return f"{what} is not: {'; '.join(wants)}"
+
+
+def _had(value: object) -> str:
+    return "absent" if value is None else json.dumps(value)
