@@ -60,7 +60,7 @@ def _lines(found: Explanation, now: float) -> Iterator[str]:
         return
     yield f"good     caller {found.caller.name}"
     yield from (f"grant    {_grant(one, found)}" for one in found.grants)
-    yield from (f"may      {', '.join(actions)} {model}" for model, actions in found.models.items())
+    yield from (f"may      {model}: {', '.join(actions)}" for model, actions in found.models.items())
     if not found.models:
         yield "may      nothing: no grant is for this caller"
 

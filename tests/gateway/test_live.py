@@ -177,7 +177,7 @@ async def test_a_hundred_changes_under_load_fail_no_call(lanes: World) -> None:
     callers = [asyncio.create_task(calling()) for _ in range(4)]
     for turn in range(100):
         lanes.configure(changed_once(turn))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.03)
     over.set()
     await asyncio.gather(*callers)
     assert len(outcomes) > 100

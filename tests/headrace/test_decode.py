@@ -47,7 +47,7 @@ def test_a_good_token_and_what_it_may_do(config: Path, issuer: Issuer, capsys: p
         f"good     caller tester@{issuer.name}",
         "grant    grants.0 (infer: digits) is for it",
         'grant    grants.1 (inspect, manage: *) is not: scope is "infer:digits", not ops',
-        "may      infer digits",
+        "may      digits: infer",
     ]
 
 
@@ -80,9 +80,9 @@ def test_what_is_no_token(token: str, config: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_claim_cannot_paint_the_terminal(config: Path, issuer: Issuer, capsys: pytest.CaptureFixture[str]) -> None:
-    _, lines = decoded(config, issuer.token(name="\x1b[2J\nmay      manage digits"), capsys)
+    _, lines = decoded(config, issuer.token(name="\x1b[2J\nmay      digits: manage"), capsys)
     assert not any("\x1b" in line for line in lines)
-    assert "may      manage digits" not in lines
+    assert "may      digits: manage" not in lines
 
 
 def test_it_is_read_from_standard_input(
@@ -90,7 +90,7 @@ def test_it_is_read_from_standard_input(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(f"Bearer {issuer.token(scope='infer:digits')}\n"))
     assert cli.run(["token", "decode", "--config", str(config)]) == 0
-    assert "may      infer digits" in capsys.readouterr().out
+    assert "may      digits: infer" in capsys.readouterr().out
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     assert cli.run(["token", "decode", "--config", str(config)]) == 1
     assert "there is no token" in capsys.readouterr().err
