@@ -72,6 +72,8 @@ async def follow(source: Source, take: Callable[[Settings], Awaitable[None]]) ->
             told = str(error)
             await asyncio.sleep(_AGAIN - _LOOK)
         else:
+            if told:
+                log.info("the configuration can be used again")
             seen, told = last, ""
 
 

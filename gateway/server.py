@@ -114,7 +114,9 @@ async def serving(
         door: Door | None = None
 
         def takes_calls() -> bool:
-            return (door is None or door.open) and any(issuer.keys.current.keys for issuer in issuers)
+            return (front is None or (door is not None and door.open)) and any(
+                issuer.keys.current.keys for issuer in issuers
+            )
 
         readiness = Readiness(takes_calls)
         in_force = InForce(settings)
@@ -150,6 +152,7 @@ async def serving(
         else:
             server.add_insecure_port(f"unix:{front.socket}")
         await server.start()
+        stack.push_async_callback(server.stop, None)
         door = await stack.enter_async_context(front.open()) if front else None
         try:
             async with followed(changes, in_force, built, door):
@@ -205,7 +208,7 @@ async def _drain(
     draining, hurried = asyncio.create_task(in_order()), asyncio.create_task(hurry.wait())
     await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
     if not draining.done():
-        log.warning("told again to stop: running calls are ended")
+        log.warning("there is no more time: running calls are ended")
     await server.stop(None)
     for task in (draining, hurried):
         task.cancel()

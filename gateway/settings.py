@@ -333,7 +333,10 @@ def _incoherent(settings: Settings) -> Iterator[tuple[Place, str]]:
     if settings.listen.express == "on" and upstream.mode == "xds":
         yield ("listen", "express"), "is not for the mode xds: gRPC's own client alone is told there where calls go"
     if settings.listen.processes > 1 and (settings.listen.express in ("off", "external") or upstream.mode == "xds"):
-        yield ("listen", "processes"), "only the Envoy in front (listen.express: on) shares calls among several"
+        yield (
+            ("listen", "processes"),
+            "several take an Envoy in front, which shares calls among them: not with express off or external, or xds",
+        )
     names = [model.name for model in settings.models]
     for index, name in enumerate(names):
         if name in names[:index]:

@@ -189,7 +189,7 @@ async def _unhung(admin: Admin, envoy: process.Envoy) -> None:
             silent = 0
         except (UnreachableError, TimeoutError):
             silent += 1
-    log.error("the Envoy in front hangs")
+    log.error("the Envoy in front has not answered for some %g s: it is ended", 2 * _PULSE * _MOST_SILENT)
     envoy.kill()
 
 

@@ -45,6 +45,7 @@ def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
 
     @contextlib.asynccontextmanager
     async def door() -> AsyncIterator[lane.Door]:
+        _listen_once(made.address)
         siblings = Siblings(settings)
         with relayed(made.access_log, settings.telemetry.access_log):
             async with siblings.kept(made.python[1:]), opened(made, binary, clusters, settings, siblings) as opening:
@@ -69,6 +70,18 @@ def front_of(settings: Settings, folder: Path) -> Front:
         traced=folder / "traced.sock",
         access_log=access_log(settings, folder),
     )
+
+
+def _listen_once(address: str) -> None:
+    """Raises StartError: nobody can listen there. Envoy would say so in many words, or share the port with another."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            raise StartError(f"cannot listen on {address}: {error.strerror}") from None
 
 
 def _numeric(address: str) -> str:

@@ -163,7 +163,7 @@ class _Sibling:
         loop = asyncio.get_running_loop()
         while not self._gone.is_set():
             if loop.time() - self._heard_at > (_SILENT if self._up.is_set() else _UP):
-                return "hangs"
+                return f"has given no sign for {_SILENT:g} s"
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._gone.wait(), BEAT)
         await asyncio.to_thread(self._process.join, _GONE)

@@ -29,6 +29,7 @@ local known, earlier, size_known = {}, {}, 0
 local generation = nil
 local confirmed_at = 0 -- milliseconds; when it was asked for that last was told
 local asked, last_told = 0, 0 -- numbers of questions
+local unanswered_at = 0 -- milliseconds; when a question was given up
 local asks, asks_since = 0, 0 -- that are not answered, and the beginning of the time in which they are counted
 
 local function forget()
@@ -146,13 +147,14 @@ local function current(handle, now)
   elseif asks > 0 and age >= 0 and age < RULES.stale then
     return true -- and another call asks
   end
-  if asks >= MOST_ASKS then
-    return false
+  if asks >= MOST_ASKS or now >= unanswered_at and now - unanswered_at < RULES.stale then
+    return false -- and does not wait for what hangs
   end
   asks, asked = asks + 1, asked + 1
   local mine = asked
   local told = handle:httpCall(RULES.asked, QUESTION, RULES.no_message, RULES.ask_within)["x-headrace-generation"]
   if told == nil then
+    unanswered_at = handle:timestamp()
     return false
   end
   asks = 0

