@@ -18,7 +18,7 @@ async def trusted(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple
     session = await stack.enter_async_context(aiohttp.ClientSession())
     found: list[TrustedIssuer] = []
     for issuer in settings.issuers:
-        keys = jwks.KeySource(issuer.issuer, _fetch(issuer, session), issuer.refresh, time.monotonic)
+        keys = jwks.KeySource(issuer.issuer, fetch_of(issuer, session), issuer.refresh, time.monotonic)
         await stack.enter_async_context(keys.kept_fresh())
         found.append(
             TrustedIssuer(issuer.issuer, frozenset(issuer.audiences), frozenset(issuer.algorithms), issuer.leeway, keys)
@@ -26,7 +26,8 @@ async def trusted(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple
     return tuple(found)
 
 
-def _fetch(issuer: Issuer, session: aiohttp.ClientSession) -> jwks.Fetch:
+def fetch_of(issuer: Issuer, session: aiohttp.ClientSession) -> jwks.Fetch:
+    """What brings the issuer's keys."""
     if issuer.jwks is None:
         return jwks.from_discovery(session, issuer.issuer)
     if issuer.jwks.startswith("file:"):

@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 import typer
 
-from headrace.commands import config, demo, gateway, infer, mesh, plain, token, worker
+from headrace.commands import config, demo, doctor, gateway, infer, mesh, plain, token, worker
 from headrace.failure import CommandError
 from headrace.printable import printable
 
@@ -36,6 +36,7 @@ app.add_typer(token.app, name="token")
 app.command(cls=plain.Command)(infer.infer)
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(config.app, name="config")
+app.command(cls=plain.Command)(doctor.doctor)
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - Typer's signature

@@ -12,9 +12,10 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Signs leaves for servers and clients; `pem` is what those trust who trust it."""
+    """Signs leaves for servers and clients; `pem` is what those trust who trust it. All are good for `lifetime`."""
 
-    def __init__(self) -> None:
+    def __init__(self, lifetime: datetime.timedelta = datetime.timedelta(hours=1)) -> None:
+        self._lifetime = lifetime
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
         certificate = (
@@ -47,5 +48,5 @@ class Authority:
             public_key=public,
             serial_number=x509.random_serial_number(),
             not_valid_before=now - datetime.timedelta(minutes=1),
-            not_valid_after=now + datetime.timedelta(hours=1),
+            not_valid_after=now + self._lifetime,
         )

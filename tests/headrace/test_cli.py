@@ -42,7 +42,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
     )
     done = python("-c", code)
     assert (done.returncode, done.stderr) == (0, "")
-    for command in ("demo", "gateway", "worker", "token", "infer", "config"):
+    for command in ("demo", "gateway", "worker", "token", "infer", "config", "doctor"):
         assert f" {command} " in done.stdout
 
 

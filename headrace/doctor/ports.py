@@ -1,0 +1,82 @@
+"""The ports that the gateway would take. Law: tried by taking one without listening, so that nobody can come in.
+
+A port that is taken may be this very gateway's: its admin page says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+import aiohttp
+
+from gateway.settings import Listen
+from headrace.doctor.finding import Finding, Level
+
+_AREA: Final = "ports"
+_READY: Final = {(200, "ready"): True, (503, "not ready"): False}
+
+
+async def ports(listen: Listen, session: aiohttp.ClientSession) -> AsyncIterator[Finding]:
+    """Whether each can be taken, and who has it where it cannot."""
+    addresses = list(_addresses(listen))
+    tried = await asyncio.gather(
+        *(asyncio.to_thread(_taking, address) for _, address in addresses)
+    )  # names may be slow
+    taken = any(code == errno.EADDRINUSE for code, _ in tried)
+    ready = await _ready(listen.admin, session) if taken and listen.admin else None
+    for (key, address), (code, why) in zip(addresses, tried, strict=True):
+        yield _finding(f"{address} ({key})", key, code, why, ready=ready)
+
+
+def _addresses(listen: Listen) -> Iterator[tuple[str, str]]:
+    yield "listen.address", listen.address
+    if listen.admin is not None:
+        yield "listen.admin", listen.admin
+    if listen.express == "external":
+        yield "listen.asked", listen.asked
+
+
+def _finding(what: str, key: str, code: int | None, why: str, *, ready: bool | None) -> Finding:
+    if not why:
+        return Finding(_AREA, "ok", f"{what} can be taken")
+    if code != errno.EADDRINUSE:
+        do = f"choose another {key}" + (", or let the user take low ports" if code == errno.EACCES else "")
+        return Finding(_AREA, "error", f"{what} cannot be taken: {why}", do)
+    if ready is None:
+        do = f"end who has it (ss -ltnp tells), or choose another {key}"
+        return Finding(_AREA, "error", f"somebody listens at {what}, and no /readyz says that it is headrace", do)
+    level: Level = "ok" if ready else "warning"
+    state = "ready" if ready else "not ready"
+    do = "" if ready else "its log says why: it stops, or has no issuer's keys"
+    return Finding(_AREA, level, f"somebody listens at {what}: headrace, says /readyz, {state}", do)
+
+
+def _taking(address: str) -> tuple[int | None, str]:
+    """Why the address cannot be taken, by number and in words; no words where it can."""
+    host, _, port = address.rpartition(":")
+    try:
+        (family, kind, protocol, _, place), *_ = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is only closing holds nobody up
+            probe.bind(place)
+    except OSError as error:
+        code = None if isinstance(error, socket.gaierror) else error.errno
+        return code, os.strerror(code) if code else str(error.strerror or error)
+    return None, ""
+
+
+async def _ready(admin: str, session: aiohttp.ClientSession) -> bool | None:
+    """What headrace says at its admin address; None where somebody else answers, or nobody."""
+    try:
+        async with session.get(f"http://{admin}/readyz", allow_redirects=False) as response:
+            said = await response.content.read(64)
+    except (aiohttp.ClientError, OSError):  # TimeoutError is one
+        return None
+    return _READY.get((response.status, said.decode(errors="replace").strip()))
