@@ -25,7 +25,9 @@ def loaded(path: Path, environ: Mapping[str, str]) -> tuple[Settings | None, lis
         settings = load(path, environ)
     except SettingsError as error:
         return None, [Finding(_AREA, "error", mistake, _do(mistake)) for mistake in error.mistakes]
-    said = f"{path} is good: {len(settings.models)} models, {len(settings.issuers)} issuers"
+    counts = ((settings.issuers, "issuer"), (settings.grants, "grant"), (settings.models, "model"))
+    said = ", ".join(f"{len(found)} {what}{'' if len(found) == 1 else 's'}" for found, what in counts)
+    said = f"{path} is good: {said}"
     return settings, [Finding(_AREA, "ok", said)]
 
 

@@ -35,7 +35,13 @@ LISTENER: Final = "front"
 _MOST_CONNECTIONS: Final = 50_000
 _OTHERS: Final = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 # A process that is busy answers late; the first serves when the door is open, which it asks before.
-_ALIVE: Final[Json] = HEALTH | {"timeout": "2s", "unhealthy_threshold": 2, "unhealthy_interval": "0.1s"}
+_ALIVE: Final[Json] = HEALTH | {
+    "timeout": "2s",
+    "unhealthy_threshold": 2,
+    "unhealthy_interval": "0.1s",
+    "no_traffic_interval": "0.1s",
+    "no_traffic_healthy_interval": "1s",
+}
 _RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500}  # as the Python lane's
 
 

@@ -321,7 +321,7 @@ async def test_nobody_is_waited_for_long(machine: Machine) -> None:
         (keys,) = [one async for one in issuers.issuer(settings.issuers[0], time, 0.1)]
         (worker,) = [one async for one in workers.worker(workers.targets(settings)[0], 0.1)]
     assert keys.what == "keys of https://id.example/ cannot be had: no answer in time"
-    assert worker.what.startswith(f"no worker answers at {address}, for add version 1: DEADLINE_EXCEEDED")
+    assert worker.what.startswith(f"no worker answers at {address}, for add version 1: ")
 
 
 async def test_keys_in_a_file_tell_no_time(machine: Machine) -> None:
