@@ -5,6 +5,7 @@ Copies are told apart by host and labels: their addresses are not ours to know.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 import grpc.aio
@@ -36,12 +37,12 @@ class ByHost:
         self._places = {
             (model.name, version): _place(model, version) for model in catalog.values() for version in model.versions
         }
-        self._lines: dict[str, list[Line]] = {}  # by host
+        self._lines: defaultdict[str, list[Line]] = defaultdict(list)  # by host
 
     def line(self, route: Route) -> Line:
         """The first line for the model's host that is not full, or else the one with the fewest calls."""
         host = route.model.host
-        lines = self._lines.setdefault(host, [])
+        lines = self._lines[host]
         for line in lines:
             if line.running < self._full:
                 return line

@@ -6,32 +6,29 @@ So what is told is true of the gateway that runs; for its operators, who may rea
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.authorize import Authorizer
 from gateway.caller import Caller
-from gateway.grants import matches, unmatched
+from gateway.grants import Grant, matches, unmatched
 from gateway.in_force import grants_of
 from gateway.issuers import trusted
 from gateway.jws import BadToken, json_object, parse
 from gateway.rpcs import Action
 from gateway.settings import Settings
 from gateway.verify import Verifier
+from mesh.catalog import Catalog
 from protos.errors import HeadraceError
 
 
-@dataclass(frozen=True)
-class OfGrant:
-    """One grant of the configuration, by its place; and which claims of the token are not as it wants: wanted, had."""
+class OfGrant(NamedTuple):
+    """One grant of the configuration, whether it is for the caller, and claims that are not as wanted: wanted, had."""
 
-    index: int
-    models: tuple[str, ...]
-    actions: tuple[str, ...]
-    issuer: str
-    missing: Mapping[str, tuple[str, object]] = field(default_factory=dict)
-    ours: bool = False
+    grant: Grant
+    ours: bool
+    missing: Mapping[str, tuple[str, object]]
 
 
 @dataclass(frozen=True)
@@ -64,27 +61,19 @@ async def explained(token: str, settings: Settings, now: float) -> Explanation:
         except HeadraceError as error:
             why = f"{error.reason}: {error.public}"
             return replace(said, refused=f"{why} ({error.private})" if error.private else why)
-    return replace(said, caller=caller, grants=_grants(settings, caller), models=_models(settings, caller))
+    grants = grants_of(settings)
+    found = tuple(_of_grant(grant, caller) for grant in grants)
+    return replace(said, caller=caller, grants=found, models=_models(grants, settings.catalog, caller))
 
 
-def _grants(settings: Settings, caller: Caller) -> tuple[OfGrant, ...]:
-    return tuple(
-        OfGrant(
-            index,
-            grant.models,
-            tuple(sorted(grant.actions)),
-            grant.issuer,
-            {name: (grant.claims[name], caller.claims.get(name)) for name in unmatched(grant, caller)},
-            ours=matches(grant, caller),
-        )
-        for index, grant in enumerate(grants_of(settings))
-    )
+def _of_grant(grant: Grant, caller: Caller) -> OfGrant:
+    missing = {name: (grant.claims[name], caller.claims.get(name)) for name in unmatched(grant, caller)}
+    return OfGrant(grant, matches(grant, caller), missing)
 
 
-def _models(settings: Settings, caller: Caller) -> Mapping[str, tuple[str, ...]]:
-    authorizer = Authorizer(grants_of(settings))
+def _models(grants: Iterable[Grant], catalog: Catalog, caller: Caller) -> Mapping[str, tuple[str, ...]]:
+    authorizer = Authorizer(grants)
     may = {
-        name: tuple(str(action) for action in Action if name in authorizer.granted(caller, action))
-        for name in settings.catalog
+        name: tuple(str(action) for action in Action if name in authorizer.granted(caller, action)) for name in catalog
     }
     return {name: actions for name, actions in may.items() if actions}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Final
@@ -20,7 +21,6 @@ log = logging.getLogger("headrace.gateway")
 
 _FORGOTTEN: Final = 1.0  # seconds after which nothing is carried any more by what was in force before
 _AGAIN: Final = 1.0  # seconds
-
 
 Changes = Callable[[InForce, Built, Door | None], Coroutine[None, None, None]]
 """Has every change of the settings in force, until cancelled."""
@@ -41,29 +41,28 @@ async def followed(changes: Changes | None, in_force: InForce, built: Built, doo
 
 def of_file(source: Source) -> Changes:
     """Every good change of the file."""
+    return functools.partial(_follow, source)
 
-    async def follow_it(in_force: InForce, built: Built, door: Door | None) -> None:
-        room = in_force.settings.largest
-        findable, placing = [in_force.settings], contextlib.AsyncExitStack()
 
-        async def take(found: Settings) -> None:
-            settings, waiting = changed(in_force.settings, found, room)
-            if waiting:
-                log.warning("changed in the configuration, but takes a restart: %s", ", ".join(waiting))
-            if settings == in_force.settings:
-                return
-            in_force.take(settings, built, teaches=door is None)
-            log.info("the configuration has changed, and is in force")
-            await placing.aclose()  # of what was there before
-            if door is not None:
-                door.tell(settings, teaches=False)
-                place = _place(door, settings, findable, in_force, built)
-                placing.push_async_callback(_ended, asyncio.create_task(place))
+async def _follow(source: Source, in_force: InForce, built: Built, door: Door | None) -> None:
+    room = in_force.settings.largest
+    findable, placing = [in_force.settings], contextlib.AsyncExitStack()
 
-        async with placing:
-            await follow(source, take)
+    async def take(found: Settings) -> None:
+        settings, waiting = changed(in_force.settings, found, room)
+        if waiting:
+            log.warning("changed in the configuration, but takes a restart: %s", ", ".join(waiting))
+        if settings == in_force.settings:
+            return
+        in_force.take(settings, built, teaches=door is None)
+        log.info("the configuration has changed, and is in force")
+        await placing.aclose()  # of what was there before
+        if door is not None:
+            door.tell(settings, teaches=False)
+            placing.push_async_callback(_ended, asyncio.create_task(_place(door, settings, findable, in_force, built)))
 
-    return follow_it
+    async with placing:
+        await follow(source, take)
 
 
 async def _place(door: Door, settings: Settings, findable: list[Settings], in_force: InForce, built: Built) -> None:

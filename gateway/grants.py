@@ -57,16 +57,14 @@ class Grants:
 
 def matches(grant: Grant, caller: Caller) -> bool:
     """Whether the grant is for this caller."""
-    return grant.issuer == caller.issuer and all(
-        _claim_matches(name, caller.claims.get(name), wanted) for name, wanted in grant.claims.items()
-    )
+    return grant.issuer == caller.issuer and next(unmatched(grant, caller), None) is None
 
 
-def unmatched(grant: Grant, caller: Caller) -> tuple[str, ...]:
+def unmatched(grant: Grant, caller: Caller) -> Iterator[str]:
     """The claims by which a grant of the caller's issuer is not for this caller."""
-    return tuple(
-        name for name, wanted in grant.claims.items() if not _claim_matches(name, caller.claims.get(name), wanted)
-    )
+    for name, wanted in grant.claims.items():
+        if not _claim_matches(name, caller.claims.get(name), wanted):
+            yield name
 
 
 def _claim_matches(name: str, claim: object, wanted: str) -> bool:

@@ -236,6 +236,13 @@ class Settings(Frozen):
         return {model.name: model for model in self.models}
 
     @property
+    def front(self) -> Literal["none", "if there", "needed"]:
+        """Whether an Envoy of ours is to be in front."""
+        if self.listen.express in ("off", "external") or self.upstream.mode == "xds":
+            return "none"
+        return "needed" if self.listen.express == "on" or self.listen.processes > 1 else "if there"
+
+    @property
     def largest(self) -> int:
         """Bytes of the largest request that any model takes."""
         return max(model.max_request for model in self.models)
@@ -332,7 +339,7 @@ def _incoherent(settings: Settings) -> Iterator[tuple[Place, str]]:
     upstream = settings.upstream
     if settings.listen.express == "on" and upstream.mode == "xds":
         yield ("listen", "express"), "is not for the mode xds: gRPC's own client alone is told there where calls go"
-    if settings.listen.processes > 1 and (settings.listen.express in ("off", "external") or upstream.mode == "xds"):
+    if settings.listen.processes > 1 and settings.front == "none":
         yield (
             ("listen", "processes"),
             "several take an Envoy in front, which shares calls among them: not with express off or external, or xds",

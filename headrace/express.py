@@ -18,6 +18,7 @@ from gateway.server import StartError
 from gateway.settings import Settings
 from headrace.door import opened
 from headrace.express_clusters import cluster_of, clusters
+from headrace.listening import tried
 from headrace.relayed import relayed
 from headrace.siblings import Siblings
 from mesh.express.access_log import AccessLog
@@ -74,14 +75,10 @@ def front_of(settings: Settings, folder: Path) -> Front:
 
 def _listen_once(address: str) -> None:
     """Raises StartError: nobody can listen there. Envoy would say so in many words, or share the port with another."""
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host.strip("[]"), int(port)))
-        except OSError as error:
-            raise StartError(f"cannot listen on {address}: {error.strerror}") from None
+    try:
+        tried(address)
+    except OSError as error:
+        raise StartError(f"cannot listen on {address}: {error.strerror}") from None
 
 
 def _numeric(address: str) -> str:

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from headrace import configured
 from headrace.commands import plain
-from headrace.failure import CommandError
 
 app = typer.Typer(cls=plain.Group, help="Work with headrace.yaml.")
 
@@ -41,10 +41,6 @@ def check(
     """
     from gateway import settings  # noqa: PLC0415 - gRPC
 
-    try:
+    with configured.usable():
         loaded = settings.load(file, os.environ)
-    except settings.SettingsError as error:
-        raise CommandError(f"the configuration cannot be used\n{error}") from None
-    counts = ((loaded.issuers, "issuer"), (loaded.grants, "grant"), (loaded.models, "model"))
-    said = ", ".join(f"{len(found)} {what}{'' if len(found) == 1 else 's'}" for found, what in counts)
-    typer.echo(f"{file} is good: {said}")
+    typer.echo(configured.good(file, loaded))

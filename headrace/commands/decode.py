@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from headrace import configured
 from headrace.failure import CommandError
 from headrace.printable import printable
 
 if TYPE_CHECKING:
+    from gateway.caller import Caller
     from gateway.explain import Explanation, OfGrant
 
 _TIMES: Final = ("exp", "nbf", "iat")
@@ -37,10 +39,8 @@ def decode(
     from gateway import settings  # noqa: PLC0415 - gRPC
     from gateway.explain import explained  # noqa: PLC0415
 
-    try:
+    with configured.usable():
         loaded = settings.load(config, os.environ)
-    except settings.SettingsError as error:
-        raise CommandError(f"the configuration cannot be used\n{error}") from None
     text = (sys.stdin.read(_LONGEST) if token is None else token).strip().removeprefix("Bearer ").strip()
     if not text:
         raise CommandError("there is no token: name one, or send it to standard input")
@@ -59,7 +59,7 @@ def _lines(found: Explanation, now: float) -> Iterator[str]:
         yield f"refused  {found.refused}"
         return
     yield f"good     caller {found.caller.name}"
-    yield from (f"grant    {_grant(one, found)}" for one in found.grants)
+    yield from (f"grant    {_grant(index, one, found.caller)}" for index, one in enumerate(found.grants))
     yield from (f"may      {model}: {', '.join(actions)}" for model, actions in found.models.items())
     if not found.models:
         yield "may      nothing: no grant is for this caller"
@@ -77,12 +77,13 @@ def _claim(name: str, value: object, now: float) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC ({f'in {told}' if value > now else f'{told} ago'})"
 
 
-def _grant(one: OfGrant, found: Explanation) -> str:
-    what = f"grants.{one.index} ({', '.join(one.actions)}: {', '.join(one.models)})"
+def _grant(index: int, one: OfGrant, caller: Caller) -> str:
+    grant = one.grant
+    what = f"grants.{index} ({', '.join(sorted(grant.actions))}: {', '.join(grant.models)})"
     if one.ours:
         return f"{what} is for it"
-    if found.caller is None or one.issuer != found.caller.issuer:
-        return f"{what} is not: it is for callers of {one.issuer}"
+    if grant.issuer != caller.issuer:
+        return f"{what} is not: it is for callers of {grant.issuer}"
     wants = (f"{name} is {_had(had)}, not {wanted}" for name, (wanted, had) in one.missing.items())
     return f"{what} is not: {'; '.join(wants)}"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from headrace import configured
 from headrace.failure import CommandError
 
 if TYPE_CHECKING:
@@ -27,15 +28,13 @@ def gateway(
     SIGTERM drains: health turns NOT_SERVING and running calls finish. Changes of grants, models and endpoints in the
     configuration are taken up within a second.
     """
-    from gateway import server, settings  # noqa: PLC0415 - gRPC
+    from gateway import server  # noqa: PLC0415 - gRPC
     from gateway.following import of_file  # noqa: PLC0415
     from gateway.live import Source  # noqa: PLC0415
 
     source = Source(config, os.environ)
-    try:
+    with configured.usable():
         loaded = source.load()
-    except settings.SettingsError as error:
-        raise CommandError(f"the configuration cannot be used\n{error}") from None
     try:
         with tempfile.TemporaryDirectory(prefix="headrace-gateway-", dir=_short()) as folder:
             return server.run(loaded, _front(loaded, Path(folder)), of_file(source))
@@ -50,13 +49,11 @@ def _short() -> str | None:
 
 def _front(loaded: Settings, folder: Path) -> Front | None:
     """The Envoy in front, where there is to be one."""
-    express = loaded.listen.express
-    needs = "listen.processes is above 1" if loaded.listen.processes > 1 else "listen.express is on"
-    needed = express == "on" or loaded.listen.processes > 1
-    if express in ("off", "external") or loaded.upstream.mode == "xds":
+    if loaded.front == "none":
         return None
+    needs = "listen.processes is above 1" if loaded.listen.processes > 1 else "listen.express is on"
     if sys.platform != "linux":
-        if needed:
+        if loaded.front == "needed":
             raise CommandError(f"{needs}, but the Envoy in front runs on Linux alone")
         return None
     from headrace.express import front  # noqa: PLC0415
@@ -66,6 +63,6 @@ def _front(loaded: Settings, folder: Path) -> Front | None:
     try:
         return front(loaded, folder, find(None))
     except MeshError as error:
-        if needed:
+        if loaded.front == "needed":
             raise CommandError(f"{needs}, but {error}") from None
     return None

@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway.access_log import STDOUT
 from gateway.settings import Settings, SettingsError, load
+from headrace.configured import good
 from headrace.doctor.finding import Finding
 
 _AREA: Final = "configuration"
@@ -25,10 +26,7 @@ def loaded(path: Path, environ: Mapping[str, str]) -> tuple[Settings | None, lis
         settings = load(path, environ)
     except SettingsError as error:
         return None, [Finding(_AREA, "error", mistake, _do(mistake)) for mistake in error.mistakes]
-    counts = ((settings.issuers, "issuer"), (settings.grants, "grant"), (settings.models, "model"))
-    said = ", ".join(f"{len(found)} {what}{'' if len(found) == 1 else 's'}" for found, what in counts)
-    said = f"{path} is good: {said}"
-    return settings, [Finding(_AREA, "ok", said)]
+    return settings, [Finding(_AREA, "ok", good(path, settings))]
 
 
 def absent(path: Path) -> Finding:

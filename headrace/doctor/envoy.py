@@ -15,14 +15,14 @@ _AREA: Final = "envoy"
 
 def envoy(settings: Settings | None, find: Callable[[], Path]) -> Iterator[Finding]:
     """Whether one can be run where one is wanted; `find` raises MeshError."""
-    if settings is not None and (settings.listen.express in ("off", "external") or settings.upstream.mode == "xds"):
+    wanted = "if there" if settings is None else settings.front
+    if wanted == "none":
         yield Finding(_AREA, "ok", "no Envoy of ours is wanted in front")
         return
     try:
         found = find()
     except MeshError as error:
-        needed = settings is not None and (settings.listen.express == "on" or settings.listen.processes > 1)
-        if needed:
+        if wanted == "needed":
             do = "run pip install 'headrace[mesh]', or set listen.express: off and listen.processes: 1"
             yield Finding(_AREA, "error", f"listen.express or listen.processes wants an Envoy: {error}", do)
         else:

@@ -1,4 +1,4 @@
-"""The ports that the gateway would take. Law: tried by taking one without listening, so that nobody can come in.
+"""The ports that the gateway would take. Law: each is only tried, and who has one that is taken is asked.
 
 A port that is taken may be this very gateway's: its admin page says so.
 """
@@ -16,6 +16,7 @@ import aiohttp
 
 from gateway.settings import Listen
 from headrace.doctor.finding import Finding, Level
+from headrace.listening import tried
 
 _AREA: Final = "ports"
 _READY: Final = {(200, "ready"): True, (503, "not ready"): False}
@@ -24,12 +25,12 @@ _READY: Final = {(200, "ready"): True, (503, "not ready"): False}
 async def ports(listen: Listen, session: aiohttp.ClientSession) -> AsyncIterator[Finding]:
     """Whether each can be taken, and who has it where it cannot."""
     addresses = list(_addresses(listen))
-    tried = await asyncio.gather(
+    codes = await asyncio.gather(
         *(asyncio.to_thread(_taking, address) for _, address in addresses)
     )  # names may be slow
-    taken = any(code == errno.EADDRINUSE for code, _ in tried)
+    taken = any(code == errno.EADDRINUSE for code, _ in codes)
     ready = await _ready(listen.admin, session) if taken and listen.admin else None
-    for (key, address), (code, why) in zip(addresses, tried, strict=True):
+    for (key, address), (code, why) in zip(addresses, codes, strict=True):
         yield _finding(f"{address} ({key})", key, code, why, ready=ready)
 
 
@@ -58,14 +59,8 @@ def _finding(what: str, key: str, code: int | None, why: str, *, ready: bool | N
 
 def _taking(address: str) -> tuple[int | None, str]:
     """Why the address cannot be taken, by number and in words; no words where it can."""
-    host, _, port = address.rpartition(":")
     try:
-        (family, kind, protocol, _, place), *_ = socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is only closing holds nobody up
-            probe.bind(place)
+        tried(address)
     except OSError as error:
         code = None if isinstance(error, socket.gaierror) else error.errno
         return code, os.strerror(code) if code else str(error.strerror or error)

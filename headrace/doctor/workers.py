@@ -13,6 +13,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
+from gateway.proxyless import BOOTSTRAP_FILE, mistake_in_bootstrap
 from gateway.settings import Settings
 from gateway.upstream import CHANNEL
 from headrace.doctor.finding import Finding
@@ -117,10 +118,9 @@ def xds(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Whether gRPC's xDS client would find its control plane's bootstrap."""
     if settings.upstream.mode != "xds":
         return
-    names = ("GRPC_XDS_BOOTSTRAP", "GRPC_XDS_BOOTSTRAP_CONFIG")
-    if not any(map(environ.get, names)):
-        do = "start the gateway with GRPC_XDS_BOOTSTRAP, as headrace mesh up --xds does"
-        yield Finding(_AREA, "warning", "upstream.mode is xds, but the environment names no bootstrap", do)
+    if (mistake := mistake_in_bootstrap(environ)) is not None:
+        do = f"start the gateway with {BOOTSTRAP_FILE}, as headrace mesh up --xds does"
+        yield Finding(_AREA, "warning", mistake, do)
     else:
         yield Finding(_AREA, "ok", "gRPC's xDS client finds the copies; they were not asked")
 

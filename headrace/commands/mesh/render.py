@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace import configured
 from headrace.commands.mesh.up import PROXY
 from headrace.commands.output import Output
 from headrace.failure import CommandError
@@ -45,16 +46,15 @@ def render(
     from mesh.render.services import services  # noqa: PLC0415
     from mesh.render.source import RenderError  # noqa: PLC0415
 
-    try:
+    with configured.usable():
         loaded = settings.load(config, os.environ)
+    try:
         source = source_of(loaded, express=express)
         present = folder.read(to)
         live = {} if reset_weights else weights.live(folder.ours(present))
         changes = folder.changes(rendered(source, live), present)
         folder.apply(to, changes)
         shifted = weights.shifted(services(source.catalog, source.mesh.gateway), live)
-    except settings.SettingsError as error:
-        raise CommandError(f"the configuration cannot be used\n{error}") from None
     except RefusedError as error:
         raise CommandError(f"the weights in {to} cannot be read; --reset-weights starts over\n{error}") from None
     except RenderError as error:
