@@ -51,11 +51,13 @@ class Door(Protocol):
 class Front:
     """How the Envoy in front is had: it calls at `socket`, and finds copies by the name `cluster_of` gives them.
 
-    It asks for the generation at `asked`, if it asks this process. `open` gives the door, which is there while inside.
+    It asks for the generation at `asked`, if it asks this process. `shared`: the folder of what the processes behind it
+    keep together, where there are several. `open` gives the door, which is there while inside.
     """
 
     socket: Path
     asked: Path | None
+    shared: Path | None
     cluster_of: Callable[[Settings, Model, str], str]
     open: Callable[[], AbstractAsyncContextManager[Door]]
 

@@ -52,7 +52,8 @@ def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
             async with siblings.kept(made.python[1:]), opened(made, binary, clusters, settings, siblings) as opening:
                 yield opening
 
-    return lane.Front(made.python[0], made.asked, cluster_of, door)
+    shared = folder if settings.listen.processes > 1 else None
+    return lane.Front(made.python[0], made.asked, shared, cluster_of, door)
 
 
 def front_of(settings: Settings, folder: Path) -> Front:

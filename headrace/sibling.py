@@ -85,7 +85,7 @@ class _Gateway:
     async def serve(self, socket: Path, first: Decide, heard: Connection) -> None:
         listening = (heard, asyncio.get_running_loop(), self._take, self._orphan)
         Thread(target=_listen, args=listening, name="heard", daemon=True).start()
-        front = lane.Front(socket, None, cluster_of, self._opened)
+        front = lane.Front(socket, None, socket.parent, cluster_of, self._opened)
         living = asyncio.create_task(self._live())
         try:
             async with serving(first.settings, self._alone, os.environ, front, self._follow, teaches=first.teaches):
