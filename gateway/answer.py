@@ -18,6 +18,7 @@ from protos.errors import HeadraceError, Reason, unforeseen
 Pairs = Sequence[tuple[str, str | bytes]]
 
 _SHED_FOR: Final = 0.1  # seconds after which a full queue may have drained
+_SOONEST: Final = 0.01  # seconds; less is not worth waiting for
 _NOT_READY_FOR: Final = 1.0  # seconds after which a copy may have come up
 FULL: Final = (  # for which UNAVAILABLE is said
     "exceeds maximum queue size",  # by Triton
@@ -88,14 +89,14 @@ def out_of_time(private: str = "") -> HeadraceError:
     return HeadraceError(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE, "time is up", private=private)
 
 
-def overloaded(private: str = "") -> HeadraceError:
-    """The answer when the model has all the calls that it can take."""
+def overloaded(private: str = "", after: float = _SHED_FOR) -> HeadraceError:
+    """The answer when the model has all the calls that it can take; it may have room `after` so many seconds."""
     return HeadraceError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         Reason.OVERLOADED,
         "the model has more work than it can queue; try again later",
         private=private,
-        retry_after=_SHED_FOR,
+        retry_after=max(after, _SOONEST),
     )
 
 

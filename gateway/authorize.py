@@ -6,6 +6,7 @@ cannot be forwarded by mistake.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,30 +17,39 @@ import grpc
 from gateway.call import Call
 from gateway.caller import Caller
 from gateway.grants import Grant, Grants
+from gateway.limits import NO_LIMITS, Limits, widest
 from gateway.rpcs import Action
 from protos.errors import HeadraceError, Reason
 
 
 class Permit(NamedTuple):
-    """One call's outcome: this caller may do this with this model."""
+    """One call's outcome: this caller may do this with this model, within these limits."""
 
     caller: Caller
     model: str
     action: Action
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """A set of model names: some by name, some by how they begin."""
+    """Models and what holds for each: by name, in which what holds for its beginnings is, too, or by how they begin."""
 
-    exact: frozenset[str]
-    prefixes: tuple[str, ...]
+    exact: Mapping[str, Limits]
+    prefixes: Mapping[str, Limits]
 
     def __bool__(self) -> bool:
         return bool(self.exact or self.prefixes)
 
     def __contains__(self, model: str) -> bool:
-        return model in self.exact or model.startswith(self.prefixes)
+        return self.limits(model) is not None
+
+    def limits(self, model: str) -> Limits | None:
+        """What holds for the model; None where it is not among these."""
+        if (limits := self.exact.get(model)) is not None:
+            return limits
+        found = [limits for prefix, limits in self.prefixes.items() if model.startswith(prefix)]
+        return widest(found) if found else None
 
 
 class Authorizer:
@@ -56,7 +66,8 @@ class Authorizer:
         where a tensor is in shared memory, which takes a grant to manage the model.
         """
         action = call.rpc.action
-        if call.model not in self.granted(caller, action):
+        limits = self.granted(caller, action).limits(call.model)
+        if limits is None:
             raise not_granted(caller, action, call.model)
         if call.shared_memory and call.model not in self.granted(caller, Action.MANAGE):
             raise HeadraceError(
@@ -64,7 +75,7 @@ class Authorizer:
                 Reason.SHARED_MEMORY_REFUSED,
                 "shared memory takes a grant to manage the model; send the tensors in the request",
             )
-        return Permit(caller, call.model, action)
+        return Permit(caller, call.model, action, limits)
 
     def admit(self, caller: Caller, action: Action) -> None:
         """Let the caller's message be read. Raises HeadraceError NOT_GRANTED where it may do this with no model."""
@@ -96,13 +107,21 @@ def not_granted(caller: Caller, action: Action, model: str = "") -> HeadraceErro
 
 def rights_of(caller: Caller, grants: Grants) -> Mapping[Action, Names]:
     """The union of the grants that match the caller."""
-    patterns: dict[Action, set[str]] = {action: set() for action in Action}
+    patterns: dict[Action, dict[str, list[Limits]]] = {action: defaultdict(list) for action in Action}
     for grant in grants.of(caller):
         for action in grant.actions:
-            patterns[action].update(grant.models)
-    return {action: _names(models) for action, models in patterns.items()}
+            for model in grant.models:
+                patterns[action][model].append(grant.limits)
+    return {action: _names(limits) for action, limits in patterns.items()}
 
 
-def _names(patterns: set[str]) -> Names:
-    prefixes = tuple(sorted(pattern[:-1] for pattern in patterns if pattern.endswith("*")))
-    return Names(frozenset(pattern for pattern in patterns if not pattern.endswith("*")), prefixes)
+def _names(patterns: Mapping[str, list[Limits]]) -> Names:
+    prefixes = {pattern[:-1]: limits for pattern, limits in sorted(patterns.items()) if pattern.endswith("*")}
+    exact = {
+        model: widest(
+            [*limits, *(each for prefix, more in prefixes.items() if model.startswith(prefix) for each in more)]
+        )
+        for model, limits in patterns.items()
+        if not model.endswith("*")
+    }
+    return Names(exact, {prefix: widest(limits) for prefix, limits in prefixes.items()})

@@ -5,24 +5,25 @@ Law: `read_call` raises nothing but REQUEST_MALFORMED, and reads what the worker
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import grpc
 
 from gateway.rpcs import Rpc
-from gateway.wire import LENGTH, VARINT, Budget, Extent, Malformed, fields, integer
+from gateway.wire import LENGTH, VARINT, Budget, Extent, Malformed, bytes_field, fields, integer, varint
 from mesh.catalog import well_formed_version
 from protos.errors import HeadraceError, Reason
 
 _INPUTS, _OUTPUTS = 5, 6  # ModelInferRequest
 _PARAMETERS = {_INPUTS: 4, _OUTPUTS: 2}  # InferInputTensor.parameters, InferRequestedOutputTensor.parameters
 _SHARED_MEMORY = b"shared_memory_"
-_REQUEST_PARAMETERS = 4  # ModelInferRequest
+PARAMETERS = 4  # ModelInferRequest
 _SEQUENCE, _SEQUENCE_END = b"sequence_id", b"sequence_end"
-_OF_SEQUENCES = b"sequence_"
-_NOTHING = ("", "0")  # no sequence, as Triton has it, and no end
-_INTEGERS, _TEXT = (1, 2, 5), 3  # InferParameter: bool, int64 and uint64; string
+PRIORITY, TIMEOUT = b"priority", b"timeout"
+_READ = (_SEQUENCE, _SEQUENCE_END, PRIORITY, TIMEOUT)
+_NOTHING = ("", "0")  # no sequence, no end, no priority and no timeout, as Triton has it
+_INTEGERS, _TEXT, _UINT64 = (1, 2, 5), 3, 5  # InferParameter: bool, int64 and uint64; string
 LONGEST = 1024  # bytes of a name, a version or an id: a caller's word is hashed, quoted and logged
 
 
@@ -32,7 +33,8 @@ class Call(NamedTuple):
     `model`, `version`, `id` and `sequence` are empty where the message names none. `version_field` is where the version
     stands in `body`. `sequence_end` says whether it is its sequence's last call; `shared_memory` whether a tensor is to
     be read from, or written to, memory of the worker's machine; `reaches_server` whether, model or no model, the call
-    could change more of a server than that model.
+    could change more of a server than that model. `priority` is the level that it asks for (1 is the highest; 0: none),
+    and `priority_field` where in `body`; `timed` says whether it tells the worker how long it may queue.
     """
 
     rpc: Rpc
@@ -45,6 +47,9 @@ class Call(NamedTuple):
     version_field: Extent | None
     shared_memory: bool
     reaches_server: bool
+    priority: int = 0
+    priority_field: Extent | None = None
+    timed: bool = False
 
 
 def read_call(rpc: Rpc, body: bytes) -> Call:
@@ -63,7 +68,7 @@ def malformed(public: str) -> HeadraceError:
 def _read(rpc: Rpc, body: bytes) -> Call:
     strings: dict[int, str] = {}
     version_field: Extent | None = None
-    parameters: list[tuple[bytes, str]] = []
+    parameters: dict[bytes, tuple[str, Extent]] = {}
     shared_memory = False
     reaches_server = False
     wanted = (rpc.model, rpc.version, rpc.id)
@@ -80,16 +85,49 @@ def _read(rpc: Rpc, body: bytes) -> Call:
             if wire_type != LENGTH:
                 raise Malformed(f"field {number} is no tensor")
             shared_memory = _names_shared_memory(body, number, value, end, budget)
-        elif infers and number == _REQUEST_PARAMETERS and body.find(_OF_SEQUENCES, value, end) >= 0:
-            parameters.append(_parameter(body, value, end, budget))
+        elif infers and number == PARAMETERS:
+            _note(parameters, body, Extent(start, end), value, budget)
         elif number == rpc.settings:
             reaches_server = True
     version = strings.get(rpc.version, "")
     if version and not well_formed_version(version):
         raise Malformed("model_version is neither a positive integer nor an alias")
-    model, call_id = strings.get(rpc.model, ""), strings.get(rpc.id, "")
-    sequence, ends = _sequence(parameters)
-    return Call(rpc, body, model, version, call_id, sequence, ends, version_field, shared_memory, reaches_server)
+    call = Call(
+        rpc,
+        body,
+        strings.get(rpc.model, ""),
+        version,
+        strings.get(rpc.id, ""),
+        "",
+        sequence_end=False,
+        version_field=version_field,
+        shared_memory=shared_memory,
+        reaches_server=reaches_server,
+    )
+    return _with_parameters(call, parameters) if parameters else call
+
+
+def _note(parameters: dict[bytes, tuple[str, Extent]], body: bytes, extent: Extent, value: int, budget: Budget) -> None:
+    """Add a parameter, its text and where it stands, if it is one that is read."""
+    if any(body.find(name, value, extent.end) >= 0 for name in _READ):
+        name, text = _parameter(body, value, extent.end, budget)
+        if name in parameters:
+            raise Malformed(f"the parameter {name.decode()} occurs twice")
+        if name in _READ:
+            parameters[name] = text, extent
+
+
+def _with_parameters(call: Call, parameters: Mapping[bytes, tuple[str, Extent]]) -> Call:
+    """The call, with what its parameters say that matters here."""
+    texts = {name: text for name, (text, _) in parameters.items() if text not in _NOTHING}
+    sequence, priority = texts.get(_SEQUENCE, ""), texts.get(PRIORITY, "")
+    return call._replace(
+        sequence=sequence,
+        sequence_end=bool(sequence) and _SEQUENCE_END in texts,
+        priority=int(priority) if priority.isdecimal() else 0,
+        priority_field=parameters[PRIORITY][1] if PRIORITY in parameters else None,
+        timed=TIMEOUT in texts,
+    )
 
 
 def _string(body: bytes, number: int, wire_type: int, value: int, end: int) -> str:
@@ -101,16 +139,6 @@ def _string(body: bytes, number: int, wire_type: int, value: int, end: int) -> s
         return body[value:end].decode()
     except UnicodeDecodeError:
         raise Malformed(f"field {number} is no UTF-8") from None
-
-
-def _sequence(parameters: Sequence[tuple[bytes, str]]) -> tuple[str, bool]:
-    """The sequence that the request is part of, and whether it ends with it."""
-    named = [text for name, text in parameters if name == _SEQUENCE]
-    if len(named) > 1:
-        raise Malformed("sequence_id occurs twice")
-    if not named or named[0] in _NOTHING:
-        return "", False
-    return named[0], any(name == _SEQUENCE_END and text not in _NOTHING for name, text in parameters)
 
 
 def _parameter(body: bytes, start: int, end: int, budget: Budget) -> tuple[bytes, str]:
@@ -128,6 +156,12 @@ def _parameter(body: bytes, start: int, end: int, budget: Budget) -> tuple[bytes
         elif number == _TEXT:
             text = _string(body, number, inner_type, value, value_end)
     return key, text
+
+
+def number_parameter(name: bytes, value: int) -> bytes:
+    """A parameter of a ModelInferRequest (an entry of its map), as bytes that can stand anywhere in one."""
+    worth = varint(_UINT64 << 3 | VARINT) + varint(value)
+    return bytes_field(PARAMETERS, bytes_field(1, name) + bytes_field(2, worth))
 
 
 def _names_shared_memory(body: bytes, tensor: int, start: int, end: int, budget: Budget) -> bool:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import grpc
 
 from gateway.authorize import Permit
-from gateway.call import Call
-from gateway.wire import replace, string_field
+from gateway.call import PRIORITY, Call, number_parameter
+from gateway.rpcs import Action
+from gateway.wire import Extent, replace, string_field
 from mesh.catalog import Catalog, Model
 from protos.errors import HeadraceError, Reason
 
@@ -19,7 +20,8 @@ class Route(NamedTuple):
 
     `pinned` says whether the version was named, by the caller or (where versions share their copies) by us, and so
     travels as `x-model-version`; otherwise the mesh is free to draw. `sequence` (empty: none) is what the copy is
-    chosen by where the model keeps state between calls, until `sequence_end`.
+    chosen by where the model keeps state between calls, until `sequence_end`. `level` is the call's priority, 1 the
+    highest; `stamped` says whether the message is to tell how long it may take.
     """
 
     model: Model
@@ -28,6 +30,8 @@ class Route(NamedTuple):
     body: bytes
     sequence: str = ""
     sequence_end: bool = False
+    level: int = 1
+    stamped: bool = False
 
 
 def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
@@ -36,30 +40,52 @@ def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
     Raises HeadraceError: MODEL_UNKNOWN, VERSION_UNKNOWN, TOO_LARGE.
     """
     model = find(catalog, permit.model)
-    if len(call.body) > model.max_request:
+    most = permit.limits.largest(model.max_request)
+    if len(call.body) > most:
         raise HeadraceError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             Reason.TOO_LARGE,
-            f"the request has {len(call.body)} bytes; {model.name} takes at most {model.max_request}",
+            f"the request has {len(call.body)} bytes; {model.name} takes at most {most}",
         )
+    level = max(call.priority, permit.limits.priority)
     if call.version:
-        return pin(call, model, resolve(model, call.version))
+        return pin(call, model, resolve(model, call.version), level)
     if model.sequence and call.sequence:
-        return pin(call, model, drawn(model, lot(call.sequence)))
+        return pin(call, model, drawn(model, lot(call.sequence)), level)
     version = drawn(model, draw)
     if model.shares_copies(version):
-        return pin(call, model, version)
-    return Route(model, version, pinned=False, body=call.body)
+        return pin(call, model, version, level)
+    return Route(
+        model, version, pinned=False, body=_told(call, call.version, level), level=level, stamped=_stamped(call, model)
+    )
 
 
-def pin(call: Call, model: Model, version: str) -> Route:
-    """The route to that version; the message is edited only if it did not already name it."""
-    body = call.body
+def pin(call: Call, model: Model, version: str, level: int = 1) -> Route:
+    """The route to that version; the message is edited only if it did not already say what the worker shall read."""
+    return Route(
+        model,
+        version,
+        pinned=True,
+        body=_told(call, version, level),
+        sequence=call.sequence if model.sequence else "",
+        sequence_end=call.sequence_end and model.sequence,
+        level=level,
+        stamped=_stamped(call, model),
+    )
+
+
+def _told(call: Call, version: str, level: int) -> bytes:
+    """The message with that version, and a priority that is no better than the level."""
+    changes: list[tuple[Extent | None, bytes]] = []
     if call.version != version:
-        body = replace(body, call.version_field, string_field(call.rpc.version, version))
-    if not model.sequence:
-        return Route(model, version, pinned=True, body=body)
-    return Route(model, version, pinned=True, body=body, sequence=call.sequence, sequence_end=call.sequence_end)
+        changes.append((call.version_field, string_field(call.rpc.version, version)))
+    if level > 1 and level != call.priority and call.rpc.action is Action.INFER:
+        changes.append((call.priority_field, number_parameter(PRIORITY, level)))
+    return replace(call.body, *changes) if changes else call.body
+
+
+def _stamped(call: Call, model: Model) -> bool:
+    return model.timeout_parameter and not call.timed and call.rpc.name == "ModelInfer"
 
 
 def find(catalog: Catalog, name: str) -> Model:

@@ -9,6 +9,7 @@ import grpc.aio
 
 from gateway.answer import Answer, out_of_time, worker_error
 from gateway.authorize import Permit
+from gateway.call import TIMEOUT, number_parameter
 from gateway.choose import Route
 from gateway.exchange import Exchange
 from gateway.headers import to_worker
@@ -36,13 +37,16 @@ async def forward(permit: Permit, route: Route, exchange: Exchange, upstream: Up
     remaining = exchange.remaining(route.model.timeout)
     if remaining is not None and remaining <= 0:
         raise out_of_time()
+    body = route.body
+    if route.stamped and remaining is not None:
+        body += number_parameter(TIMEOUT, max(1, int(remaining * 1e6)))  # microseconds
     metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
     with exchange.hop(route) as trace_context, upstream.line(route) as channel:
         method: Method = channel.unary_unary(exchange.rpc.path)
         words = _Words([*metadata, *trace_context])
-        call = method(route.body, metadata=words, timeout=exchange.given(route.model.timeout))
+        call = method(body, metadata=words, timeout=exchange.given(route.model.timeout))
         try:
-            body: bytes = await call
+            answer: bytes = await call
         except grpc.aio.AioRpcError as error:
             raise worker_error(error, exchange.request_id) from None
-        return Answer(body, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))
+        return Answer(answer, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.caller import Caller
+from gateway.limits import NO_LIMITS, Limits
 from gateway.rpcs import Action
 
 _WHOLE: Final = frozenset(
@@ -20,7 +21,7 @@ _WHOLE: Final = frozenset(
 
 @dataclass(frozen=True)
 class Grant:
-    """Whom it is for (issuer and claims, all of which must match), which models, which actions.
+    """Whom it is for (issuer and claims, all of which must match), which models, which actions, within which limits.
 
     A model or claim value may end in `*`. A claim that is a list, or a string of words, matches by member, except for
     claims that name the caller: nobody becomes `admin` by the name of "admin bob".
@@ -30,6 +31,7 @@ class Grant:
     claims: Mapping[str, str]
     models: tuple[str, ...]
     actions: frozenset[Action]
+    limits: Limits = NO_LIMITS
 
 
 class Grants:

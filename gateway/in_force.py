@@ -6,16 +6,20 @@ Another one is other steps; channels that only the old ones have are closed when
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Final
 
+from gateway.admission import Admission
 from gateway.authorize import Authorizer
 from gateway.grants import Grant
 from gateway.lane import Front, Generation, Lane
+from gateway.limits import Limits, Rate
 from gateway.local import Local
 from gateway.service import Steps
+from gateway.settings import Limits as Configured
 from gateway.settings import Settings
 from gateway.upstream import Upstream
 from gateway.verify import Verifier
@@ -28,6 +32,7 @@ class Built:
     """What stays while the process runs; `upstream` makes the way to the workers of some settings."""
 
     verifier: Verifier
+    admission: Admission
     local: Local
     generation: Generation
     front: Front | None
@@ -55,6 +60,7 @@ class InForce:
         self._steps = Steps(
             verifier=built.verifier,
             authorizer=Authorizer(grants_of(settings)),
+            admission=built.admission,
             catalog=settings.catalog,
             upstream=self._upstream(settings, built),
             local=built.local,
@@ -92,5 +98,14 @@ def _lane(settings: Settings, built: Built) -> Lane | None:
 def grants_of(settings: Settings) -> tuple[Grant, ...]:
     """The grants that are configured, in their order."""
     return tuple(
-        Grant(grant.to.issuer, grant.to.claims, grant.models, frozenset(grant.actions)) for grant in settings.grants
+        Grant(grant.to.issuer, grant.to.claims, grant.models, frozenset(grant.actions), limits_of(grant.limits))
+        for grant in settings.grants
     )
+
+
+def limits_of(configured: Configured) -> Limits:
+    """The limits that are configured; the burst is what a second gives, where none is named."""
+    rate = None
+    if configured.rate is not None:
+        rate = Rate(configured.rate, configured.burst or max(1, math.ceil(configured.rate)))
+    return Limits(rate, configured.concurrency, configured.request, configured.priority)

@@ -25,6 +25,7 @@ from protos.contract import LESSON_KEY, SERVICE
 PATH: Final = f"/{SERVICE}/ModelInfer"
 ASK_PATH: Final = "/headrace.Lane/Generation"
 _NONE: Final = "-"
+_ANY: Final = "-"  # number of calls
 _LONGEST: Final = 8192  # characters of a lesson; a connection does not survive headers that are too long
 
 
@@ -52,12 +53,14 @@ class Front:
     """How the Envoy in front is had: it calls at `socket`, and finds copies by the name `cluster_of` gives them.
 
     It asks for the generation at `asked`, if it asks this process. `shared`: the folder of what the processes behind it
-    keep together, where there are several. `open` gives the door, which is there while inside.
+    keep together, where there are several, of which this has the `place`, from 0. `open` gives the door, which is there
+    while inside.
     """
 
     socket: Path
     asked: Path | None
     shared: Path | None
+    place: int
     cluster_of: Callable[[Settings, Model, str], str]
     open: Callable[[], AbstractAsyncContextManager[Door]]
 
@@ -98,15 +101,22 @@ class Lane:
     cluster_of: Callable[[Model, str], str]
     tries: bool
 
-    def lesson(self, since: str, call: Call, permit: Permit, route: Route) -> tuple[tuple[str, str], ...]:
+    def lesson(
+        self, since: str, call: Call, permit: Permit, route: Route, lease: Callable[[Permit], int | None]
+    ) -> tuple[tuple[str, str], ...]:
         """The metadata that tells what becomes of such calls; none where the lane cannot carry them.
 
         What it sees of a call before it carries it: token, model, version, and that nothing else in it matters. `since`
         is the generation's word from before the token was verified: what was decided under another one teaches nothing.
+        `lease` counts calls in advance, where they are counted: so many may be carried within `limits.LEASE`.
         """
-        if not since or since != self.generation.word() or not self._teachable(call, route):
+        if not since or since != self.generation.word() or not self._teachable(call, permit, route):
             return ()
-        lesson = " ".join(map(str, (since, *self._told(call, permit, route))))
+        calls = lease(permit)
+        if calls == 0:
+            return ()
+        told = (since, *self._told(call, permit, route), _ANY if calls is None else calls)
+        lesson = " ".join(map(str, told))
         return ((LESSON_KEY, lesson),) if len(lesson) <= _LONGEST else ()
 
     def _told(self, call: Call, permit: Permit, route: Route) -> tuple[str | int, ...]:
@@ -114,7 +124,7 @@ class Lane:
         return (
             int((caller.expires_at + self.leeway[caller.issuer]) * 1000),
             int(model.timeout * 1000),
-            model.max_request,
+            permit.limits.largest(model.max_request),
             int(model.forward_token),
             model.tries if self.tries and model.retries.on else 0,
             ",".join(sorted(self._statuses(model))) or _NONE,
@@ -126,10 +136,12 @@ class Lane:
             int(route.pinned),
         )
 
-    def _teachable(self, call: Call, route: Route) -> bool:
-        """Whether the message goes on as it is, to whichever copy, whenever."""
+    def _teachable(self, call: Call, permit: Permit, route: Route) -> bool:
+        """Whether the message goes on as it is, to whichever copy, whenever; and nobody counts how many run."""
         model = route.model
-        if call.rpc.path != PATH or route.body is not call.body or model.sequence:
+        if call.rpc.path != PATH or route.body is not call.body or route.stamped or model.sequence:
+            return False
+        if permit.limits.concurrency is not None or model.admission is not None:
             return False
         return route.pinned or not any(model.shares_copies(version) for version, _ in model.weights)
 

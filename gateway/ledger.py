@@ -68,14 +68,15 @@ class Ledger:
         """The record of the key, locked while inside; a `new` one is all zeros, and kept only if `keep` is called."""
         digest = blake2b("\0".join(key).encode(errors="surrogatepass"), digest_size=_KEY).digest()
         number = int.from_bytes(digest[:8]) % self._sets
-        if self._file < 0:
-            yield self._found(number, digest)
-            return
-        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, number)
+        if self._file >= 0:
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, number)
+        found = self._found(number, digest)
         try:
-            yield self._found(number, digest)
+            yield found
         finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+            found.value.release()
+            if self._file >= 0:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
 
     def values(self) -> Iterator[memoryview]:
         """Every value there is room for, unlocked; for what is done to all of them before there are others."""

@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from gateway import files, memory
 from gateway.access_log import AccessLog, appending
 from gateway.admin import application
+from gateway.admission import Admission
 from gateway.asked import answering
 from gateway.direct import Direct
 from gateway.following import Changes, followed
@@ -33,6 +34,7 @@ from gateway.lane import Door, Front, Generation
 from gateway.local import Local
 from gateway.logged import exchanges
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
+from gateway.quotas import Quotas
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
 from gateway.service import Service, Steps
@@ -127,6 +129,7 @@ async def serving(
 
         built = Built(
             verifier=Verifier(issuers, time.time),
+            admission=Admission(_quotas(settings.listen.processes, front, stack), time.monotonic),
             local=Local(lambda: readiness.ready),
             generation=Generation(rested_on),
             front=front,
@@ -230,6 +233,17 @@ def _access_log(path: Path | None, stack: contextlib.AsyncExitStack) -> AccessLo
         return stack.enter_context(appending(path, time.monotonic))
     except OSError as error:
         raise StartError(f"the access log {path} cannot be opened: {error.strerror}") from None
+
+
+def _quotas(processes: int, front: Front | None, stack: contextlib.AsyncExitStack) -> Quotas:
+    """What callers have had, counted by all processes behind the door together."""
+    file = front.shared / "quotas" if front and front.shared else None
+    try:
+        quotas = Quotas(file, processes, front.place if front else 0, time.monotonic)
+    except OSError as error:
+        raise StartError(f"no memory for what callers have had: {error.strerror}") from None
+    stack.callback(quotas.close)
+    return quotas
 
 
 def _upstream(settings: Settings, environ: Mapping[str, str]) -> Upstream:

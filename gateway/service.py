@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import grpc
 import grpc.aio
 
 from gateway import gather
+from gateway.admission import Admission
 from gateway.answer import Answer
 from gateway.authorize import Authorizer, Permit
 from gateway.call import Call, read_call
@@ -46,6 +48,7 @@ class Steps:
 
     verifier: Verifier
     authorizer: Authorizer
+    admission: Admission
     catalog: Catalog
     upstream: Upstream
     local: Local
@@ -67,22 +70,29 @@ class Steps:
         now, caller = await self._by_now(exchange, caller)
         exchange.asks(call)
         permit, route = now.decide(caller, call)
-        answer = await forward(permit, route, exchange, now.upstream)
-        lesson = now.lane.lesson(since, call, permit, route) if now.lane else ()
+        with now.admission.running(permit, route):
+            answer = await forward(permit, route, exchange, now.upstream)
+        lesson = now.lane.lesson(since, call, permit, route, now.admission.quotas.lease) if now.lane else ()
         return await exchange.reply(answer, lesson)
 
     async def pass_on_stream(self, exchange: Exchange) -> None:
         """Message by message, each with its own decision; the token must be good for every one of them."""
         await self._admit(exchange)
+        with ExitStack() as running:
+            models: set[str] = set()
 
-        async def decide_each(message: bytes) -> tuple[Permit, Route, Upstream]:
-            caller = await self.verifier.verify(exchange.metadata)
-            call = read_call(exchange.rpc, message)
-            exchange.asks(call)
-            now = self.now()
-            return *now.decide(caller, call), now.upstream
+            async def decide_each(message: bytes) -> tuple[Permit, Route, Upstream]:
+                caller = await self.verifier.verify(exchange.metadata)
+                call = read_call(exchange.rpc, message)
+                exchange.asks(call)
+                now = self.now()
+                permit, route = now.decide(caller, call)
+                if permit.model not in models:
+                    running.enter_context(now.admission.streaming(permit))
+                    models.add(permit.model)
+                return permit, route, now.upstream
 
-        await relay(exchange, decide_each)
+            await relay(exchange, decide_each)
 
     async def ask_all(self, exchange: Exchange) -> bytes:
         """One message to every service that it concerns, and their answers as one."""
@@ -109,8 +119,9 @@ class Steps:
         return now, await now.verifier.verify(exchange.metadata)
 
     def decide(self, caller: Caller, call: Call) -> tuple[Permit, Route]:
-        """May it, and where to. Raises HeadraceError."""
+        """May it, how often, and where to. Raises HeadraceError."""
         permit = self.authorizer.authorize(caller, call)
+        self.admission.quotas.take(permit)
         return permit, choose(call, permit, self.catalog, self.draw())
 
 

@@ -27,9 +27,9 @@ from gateway.jws import ALGORITHMS
 from gateway.keys import parse_jwks
 from gateway.rpcs import Action
 from mesh.catalog import Catalog, Frozen, Mesh, Model
-from protos.units import Address, Duration
+from protos.units import Address, Duration, PerSecond, Size
 
-__all__ = ["Grant", "Issuer", "Listen", "Settings", "SettingsError", "Telemetry", "Tls", "Upstream", "load"]
+__all__ = ["Grant", "Issuer", "Limits", "Listen", "Settings", "SettingsError", "Telemetry", "Tls", "Upstream", "load"]
 
 _FILE: Final = "file:"
 
@@ -170,12 +170,27 @@ class To(Frozen):
     claims: dict[str, Pattern] = Field(default_factory=dict)
 
 
+class Limits(Frozen):
+    """What each caller may have of each model, unsaid: without a limit; of several grants the largest counts.
+
+    `rate`: calls, `burst` of them at once after a while without (unsaid: what a second gives); `concurrency`: calls at
+    a time; `request`: bytes of a message; `priority`: the best level that its calls get, as Triton counts: 1 is first.
+    """
+
+    rate: PerSecond | None = None
+    burst: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=65535)] | None = None
+    request: Size | None = None
+    priority: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1
+
+
 class Grant(Frozen):
-    """What the callers whom it is for may do with which models."""
+    """What the callers whom it is for may do with which models, and how much of it."""
 
     to: To
     models: Annotated[tuple[Pattern, ...], Field(min_length=1)]
     actions: Annotated[tuple[Action, ...], Field(min_length=1)]
+    limits: Limits = Limits()
 
 
 def _addresses(value: object) -> object:
@@ -386,6 +401,8 @@ def _incoherent_access(settings: Settings) -> Iterator[tuple[Place, str]]:
         if settings.issuers[index].jwks is None and not is_safe_url(issuer):
             yield ("issuers", index), "without jwks the keys are found at the issuer, which must then be an https URL"
     for index, grant in enumerate(settings.grants):
+        if grant.limits.burst is not None and grant.limits.rate is None:
+            yield ("grants", index, "limits", "burst"), "bounds nothing without a rate, as in rate: 200/s"
         if grant.to.issuer not in issuers:
             yield ("grants", index, "to", "issuer"), f"{grant.to.issuer} is not among the issuers"
         for at, model in enumerate(grant.models):

@@ -133,9 +133,11 @@ def bytes_field(number: int, data: bytes) -> bytes:
     return varint(number << 3 | LENGTH) + varint(len(data)) + data
 
 
-def replace(body: bytes, old: Extent | None, new: bytes) -> bytes:
-    """The message with one field's bytes exchanged, or, where there was none, with the new ones at the end."""
-    if old is None:
-        return body + new
-    view = memoryview(body)
-    return b"".join((view[: old.start], new, view[old.end :]))
+def replace(body: bytes, *changes: tuple[Extent | None, bytes]) -> bytes:
+    """The message with fields' bytes exchanged, or, where there were none, with the new ones at the end."""
+    view, done = memoryview(body), 0
+    parts: list[bytes | memoryview] = []
+    for old, new in sorted(((old, new) for old, new in changes if old is not None), key=lambda change: change[0]):
+        parts += (view[done : old.start], new)
+        done = old.end
+    return b"".join((*parts, view[done:], *(new for old, new in changes if old is None)))

@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway import answer, headers, lane
 from gateway.exchange import LEEWAY
+from gateway.limits import LEASE
 from gateway.rpcs import RPCS
 from gateway.server import StartError
 from gateway.settings import Settings
@@ -53,7 +54,7 @@ def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
                 yield opening
 
     shared = folder if settings.listen.processes > 1 else None
-    return lane.Front(made.python[0], made.asked, shared, cluster_of, door)
+    return lane.Front(made.python[0], made.asked, shared, 0, cluster_of, door)
 
 
 def front_of(settings: Settings, folder: Path) -> Front:
@@ -103,6 +104,7 @@ def rules(settings: Settings) -> Rules:
         sample=settings.telemetry.sample if sent else 0.0,
         tracing="lane" if traces(settings) else "python" if sent else "",
         leeway=int(LEEWAY * 1000),
+        lease=int(LEASE * 1000),
         metadata=Metadata(
             dropped=sorted(headers.OURS | headers.HOP),
             prefixes=[prefix for prefix in headers.HOP_PREFIXES if prefix != ":"],

@@ -53,8 +53,11 @@ class Decide(NamedTuple):
     teaches: bool
 
 
-def serve(socket: Path, heard: Connection, signs: Connection) -> None:
-    """Serve at the socket by what is `heard`, and give signs; until told to end, or nobody is left to tell."""
+def serve(socket: Path, place: int, heard: Connection, signs: Connection) -> None:
+    """Serve at the socket by what is `heard`, and give signs; until told to end, or nobody is left to tell.
+
+    The first has the place 0.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # who hangs does not see that nobody is left
     memory.keep_freed()
     try:
@@ -65,7 +68,7 @@ def serve(socket: Path, heard: Connection, signs: Connection) -> None:
         return
     with logs.to_stderr():
         try:
-            asyncio.run(_Gateway(signs).serve(socket, said, heard))
+            asyncio.run(_Gateway(signs).serve(socket, place, said, heard))
         except StartError as error:
             log.error("a further gateway process cannot start: %s", error)  # noqa: TRY400 - one sentence
 
@@ -82,10 +85,10 @@ class _Gateway:
         self._told = {word: asyncio.Event() for word in End}
         self._alone = asyncio.Event()
 
-    async def serve(self, socket: Path, first: Decide, heard: Connection) -> None:
+    async def serve(self, socket: Path, place: int, first: Decide, heard: Connection) -> None:
         listening = (heard, asyncio.get_running_loop(), self._take, self._orphan)
         Thread(target=_listen, args=listening, name="heard", daemon=True).start()
-        front = lane.Front(socket, None, socket.parent, cluster_of, self._opened)
+        front = lane.Front(socket, None, socket.parent, place, cluster_of, self._opened)
         living = asyncio.create_task(self._live())
         try:
             async with serving(first.settings, self._alone, os.environ, front, self._follow, teaches=first.teaches):

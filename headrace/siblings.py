@@ -60,8 +60,8 @@ class Siblings:
         """One for each socket while inside. Raises StartError: one does not come up."""
         keeping: list[asyncio.Task[None]] = []
         try:
-            for socket in sockets:
-                self._start(socket)
+            for place, socket in enumerate(sockets, start=1):
+                self._start(socket, place)
             for one in self._there:
                 await one.up()
             keeping += [asyncio.create_task(self._keep(one)) for one in self._there]
@@ -72,10 +72,10 @@ class Siblings:
             await asyncio.gather(*keeping, return_exceptions=True)
             await asyncio.gather(*(one.stop() for one in self._there), return_exceptions=True)
 
-    def _start(self, socket: Path) -> _Sibling:
+    def _start(self, socket: Path, place: int) -> _Sibling:
         """Raises StartError."""
         try:
-            one = _Sibling(socket)
+            one = _Sibling(socket, place)
         except OSError as error:
             raise StartError(f"a further gateway process cannot be started: {error.strerror}") from None
         self._there.add(one)
@@ -96,7 +96,7 @@ class Siblings:
                 if self._draining.is_set():
                     return
                 try:
-                    one = self._start(one.socket)
+                    one = self._start(one.socket, one.place)
                     break
                 except StartError as error:
                     log.warning("%s; it is tried again", error)
@@ -108,14 +108,14 @@ class _Sibling:
     It is started by the thread that stays, that of the loop: with this it ends (prctl(2), PR_SET_PDEATHSIG).
     """
 
-    def __init__(self, socket: Path) -> None:
-        self.socket = socket
+    def __init__(self, socket: Path, place: int) -> None:
+        self.socket, self.place = socket, place
         self._speaks = ThreadPoolExecutor(1, thread_name_prefix="speaks")  # for one that does not listen
         self._up, self._gone = asyncio.Event(), asyncio.Event()
         context = multiprocessing.get_context("spawn")
         heard, self._words = context.Pipe(duplex=False)
         self._signs, signs = context.Pipe(duplex=False)
-        self._process = context.Process(target=serve, args=(socket, heard, signs), name=socket.stem)
+        self._process = context.Process(target=serve, args=(socket, place, heard, signs), name=socket.stem)
         resource_tracker.ensure_running()  # when it is started, it lets signals in again
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # which it inherits: they are for us to pass on
         try:

@@ -124,6 +124,23 @@ class Ejection(Frozen):
     most: Share = 0.5
 
 
+class Admission(Frozen):
+    """How many calls a gateway process lets run at a time; found out by how long they queue.
+
+    `floor` is how many the model's copies can work on at a time, so that none queues, `ceiling` the most there may be;
+    `queue` is how much longer a call may take than one that does not queue.
+    """
+
+    floor: Annotated[int, Field(ge=1, le=65535)] = 4
+    ceiling: Annotated[int, Field(ge=1, le=65535)] = 1024
+    queue: Annotated[Duration, Field(ge=0.001)] = 0.1
+
+    def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """What does not fit together: (where, what)."""
+        if self.floor > self.ceiling:
+            yield ("floor",), f"{self.floor} is over the ceiling, {self.ceiling}"
+
+
 class Shadow(Frozen):
     """A version that gets a copy of this share of the unpinned calls; what it answers reaches no one."""
 
@@ -137,7 +154,8 @@ class Model(Frozen):
     `host` is what the mesh knows its service by, and `workload` the labels of every copy behind it (unsaid: `app`, the
     host's first label); `versions` gives each version the labels of its own copies among these (no labels: the versions
     share their copies); `traffic` the weights, adding up to 100, of calls that pin no version. Calls of one sequence
-    of a `sequence` model go to one copy and are not retried.
+    of a `sequence` model go to one copy and are not retried. With `admission`, calls are turned away before they queue
+    for long. With `timeout_parameter`, requests tell how long they may take in Triton's parameter `timeout`, too.
     """
 
     name: ModelName
@@ -152,6 +170,8 @@ class Model(Frozen):
     retries: Retries = Retries()
     breaker: Breaker = Breaker()
     ejection: Ejection | None = Ejection()
+    admission: Admission | None = None
+    timeout_parameter: bool = False
     sequence: bool = False
     forward_token: bool = False
 
@@ -171,6 +191,7 @@ class Model(Frozen):
             yield from self._mistakes_in(self.shadow)
         if self.timeout <= 0:
             yield ("timeout",), "must be more than nothing"
+        yield from ((("admission", *place), what) for place, what in (self.admission or Admission()).mistakes())
         if self.sequence and "retries" in self.model_fields_set and self.retries.attempts:
             yield ("retries", "attempts"), "must be 0: a sequence's call that is tried again would run twice"
 

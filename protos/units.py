@@ -1,6 +1,7 @@
 """How durations, sizes and addresses are written. Law: a number in configuration always carries its unit.
 
-`250ms`, `5s`, `1m`, `2h` are durations (held as float seconds); `64MiB`, `10kB` are sizes (held as int bytes).
+`250ms`, `5s`, `1m`, `2h` are durations (held as float seconds); `64MiB`, `10kB` are sizes (held as int bytes); `200/s`,
+`10/m` are rates (held as float per second).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _BYTES: Mapping[str, float] = {
     "MiB": 1024**2,
     "GiB": 1024**3,
 }
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])")
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]+)")
 
 
@@ -41,6 +43,14 @@ def seconds(value: object) -> float:
 def size(value: object) -> int:
     """`64MiB` -> 67108864. ValueError for anything without a unit of size."""
     return int(_quantity(value, _BYTES, "64MiB"))
+
+
+def per_second(value: object) -> float:
+    """`200/s` -> 200.0, `30/m` -> 0.5. ValueError for anything that is not so many in a time."""
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not float(match[1]):
+        raise ValueError(f"{value!r} is no rate, as in 200/s, 30/m or 5/h")
+    return float(match[1]) / _SECONDS[match[2]]
 
 
 def address(value: object) -> str:
@@ -72,6 +82,14 @@ def written_size(value: float) -> str:
     return written(value, _BYTES)
 
 
+def written_rate(value: float) -> str:
+    """0.5 -> `30/m`."""
+    for unit in "smh":
+        if round(value * _SECONDS[unit], 9).is_integer():
+            return f"{round(value * _SECONDS[unit])}/{unit}"
+    return f"{value:g}/s"
+
+
 def _pattern(units: Mapping[str, float], example: str) -> dict[str, Any]:
     return {"type": "string", "pattern": rf"^\d+(\.\d+)?({'|'.join(units)})$", "examples": [example]}
 
@@ -91,6 +109,12 @@ Size = Annotated[
     BeforeValidator(size),
     PlainSerializer(written_size, return_type=str),
     WithJsonSchema(SIZE, mode="validation"),
+]
+PerSecond = Annotated[
+    float,
+    BeforeValidator(per_second),
+    PlainSerializer(written_rate, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?/[smh]$", "examples": ["200/s"]}, mode="validation"),
 ]
 Address = Annotated[
     str,

@@ -74,6 +74,10 @@ local function decide(handle)
   if size - 5 > lesson.most or timeout == nil then
     return nil
   end
+  if not lent(lesson, now) then
+    wish(handle, handle:headers(), authorization)
+    return nil
+  end
   return lesson, model, dropped, timeout, trace
 end
 

@@ -54,6 +54,19 @@ local function lesson_in(entry, model, version)
   return lesson ~= nil and lesson.version == version and lesson or nil
 end
 
+-- Whether the lesson is good for another call: of calls that are counted, some have been counted in advance.
+local function lent(lesson, now)
+  if lesson.calls == nil then
+    return true
+  end
+  local age = now - lesson.lent_at
+  if lesson.calls == 0 or age < 0 or age >= RULES.lease then
+    return false
+  end
+  lesson.calls = lesson.calls - 1
+  return true
+end
+
 -- What is known of the token; nil: nothing that is good now.
 local function lessons_of(authorization, now)
   local entry = known[authorization]
@@ -87,11 +100,11 @@ local shares_of = remembered(function(text)
   return shares
 end)
 
--- GENERATION EXPIRES TIMEOUT MOST TOKEN RETRIES STATUSES CLUSTERS AUTHORITY CALLER MODEL VERSION PINNED
-local LESSON = "^(%x+) (%d+) (%d+) (%d+) (%d) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%d)$"
+-- GENERATION EXPIRES TIMEOUT MOST TOKEN RETRIES STATUSES CLUSTERS AUTHORITY CALLER MODEL VERSION PINNED CALLS
+local LESSON = "^(%x+) (%d+) (%d+) (%d+) (%d) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%d) (%S+)$"
 
 local function learn(authorization, text, now)
-  local of, expires, timeout, most, token, retries, statuses, clusters, authority, caller, model, version, pinned =
+  local of, expires, timeout, most, token, retries, statuses, clusters, authority, caller, model, version, pinned, calls =
     match(text, LESSON)
   if of == nil then
     return
@@ -115,12 +128,18 @@ local function learn(authorization, text, now)
     version = version == "-" and "" or version, -- that is asked for
     pinned = pinned == "1",
     shares = shares_of(clusters),
+    calls = tonumber(calls), -- nil: any number
+    lent_at = now,
   }
   if lessons_of(authorization, 0) == nil then
     remember(authorization, { tonumber(expires), #authorization + TOKEN_COSTS })
   end
   local entry, key = known[authorization], key_of(model, lesson.version)
-  if entry[key] == nil then
+  local before = entry[key]
+  if before ~= nil and before.calls ~= nil and lesson.calls ~= nil and now - before.lent_at < RULES.lease then
+    lesson.calls = lesson.calls + before.calls -- which nobody else has
+  end
+  if before == nil then
     entry[SIZE], size_known = entry[SIZE] + #text + LESSON_COSTS, size_known + #text + LESSON_COSTS
   end
   entry[key] = lesson

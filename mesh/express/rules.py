@@ -88,7 +88,8 @@ class Rules:
 
     `asked`: the cluster at which the generation is asked for; `path`: of the RPC that may be carried; `ask_path`: of
     the one that tells the generation; `sample`: the share of calls that are sampled for a trace; `tracing`: by whom, if
-    at all; `leeway`: milliseconds that a worker is given beyond the caller's deadline.
+    at all; `leeway`: milliseconds that a worker is given beyond the caller's deadline; `lease`: in which calls must be
+    carried that were counted in advance.
     """
 
     asked: str
@@ -97,6 +98,7 @@ class Rules:
     sample: float
     tracing: Literal["lane", "python", ""]
     leeway: int
+    lease: int
     metadata: Metadata
     words: Words
     deadline: Refusal
@@ -133,6 +135,7 @@ def _of_lane(rules: Rules) -> Mapping[str, Lua]:
         "tracing": rules.tracing,
         "traced": TRACED,
         "leeway": rules.leeway,
+        "lease": rules.lease,
         "fresh": _FRESH,
         "stale": _STALE,
         "nothing": {},

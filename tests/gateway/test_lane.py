@@ -17,6 +17,7 @@ from gateway.call import read_call
 from gateway.caller import Caller
 from gateway.choose import choose
 from gateway.lane import ASK_PATH, PATH, Generation, Lane
+from gateway.limits import NO_LIMITS, Limits
 from gateway.rpcs import RPCS, Action
 from gateway.server import Addresses, StartError, serving
 from gateway.settings import load
@@ -35,7 +36,14 @@ def cluster_of(model: Model, version: str) -> str:
     return f"{model.name}/{version}"
 
 
-def told(version: str = "", path: str = PATH, since: str | None = None, **more: object) -> str:
+def told(
+    version: str = "",
+    path: str = PATH,
+    since: str | None = None,
+    limits: Limits = NO_LIMITS,
+    lease: int | None = None,
+    **more: object,
+) -> str:
     """What the lane is told of a call for a model; the draw falls on version 1."""
     model = Model.model_validate(BASE | more)
     lane = Lane(
@@ -43,9 +51,10 @@ def told(version: str = "", path: str = PATH, since: str | None = None, **more: 
     )
     body = pb.ModelInferRequest(model_name="digits", model_version=version).SerializeToString()
     call = read_call(RPCS[path], body)
-    permit = Permit(CALLER, "digits", Action.INFER)
+    permit = Permit(CALLER, "digits", Action.INFER, limits)
     since = lane.generation.word() if since is None else since
-    answer = dict(lane.lesson(since, call, permit, choose(call, permit, {"digits": model}, 0.0)))
+    route = choose(call, permit, {"digits": model}, 0.0)
+    answer = dict(lane.lesson(since, call, permit, route, lambda _permit: lease))
     return answer.get("x-headrace-permit", "")
 
 
@@ -54,14 +63,23 @@ def test_a_lesson_holds_all_that_carrying_takes() -> None:
     assert len(generation) == 16
     assert rest == [
         *("1030000", "5000", str(64 * 1024**2), "0", "2", "unavailable", "90=digits/1;10=digits/2"),
-        *("digits.svc:8001", "al%40ice@https://id.example/", "digits", "-", "0"),
+        *("digits.svc:8001", "al%40ice@https://id.example/", "digits", "-", "0", "-"),
     ]
 
 
 def test_a_version_that_is_named_is_pinned() -> None:
-    assert told(version="2").split(" ")[-6:] == [
-        *("100=digits/2", "digits.svc:8001", "al%40ice@https://id.example/", "digits", "2", "1"),
+    assert told(version="2").split(" ")[-7:] == [
+        *("100=digits/2", "digits.svc:8001", "al%40ice@https://id.example/", "digits", "2", "1", "-"),
     ]
+
+
+def test_of_calls_that_are_counted_some_are_counted_in_advance() -> None:
+    assert told(lease=17).split(" ")[-1] == "17"
+
+
+def test_the_largest_message_is_the_smaller_of_two() -> None:
+    assert told(limits=Limits(request=1000)).split(" ")[3] == "1000"
+    assert told(limits=Limits(request=1000), max_request="100B").split(" ")[3] == "100"
 
 
 @pytest.mark.parametrize(
@@ -71,6 +89,11 @@ def test_a_version_that_is_named_is_pinned() -> None:
         {"versions": {"1": {}, "2": {}}},  # so it is here
         {"versions": {"1": {"version": "v1"}, "2": {}}},  # and here for one in ten
         {"sequence": True},
+        {"limits": Limits(concurrency=8)},  # the lane does not see every end
+        {"limits": Limits(priority=2)},  # which is written into the message
+        {"lease": 0},
+        {"admission": {}},
+        {"timeout_parameter": True},
         {"path": PATH.replace("ModelInfer", "ModelReady")},
         {"since": "another generation"},  # under which the token was verified
         {"since": ""},  # there shall be no lessons
@@ -143,7 +166,7 @@ async def test_a_gateway_behind_an_envoy_of_others_teaches_it(world: World) -> N
     async with behind_an_ingress(world) as addresses:
         word = await asked(addresses)
         (lesson,) = await taught(world, addresses.grpc, (LEARN_KEY, "1"))
-        generation, *_, retries, _, clusters, authority, _, _, _, _ = lesson.split(" ")
+        generation, *_, retries, _, clusters, authority, _, _, _, _, _ = lesson.split(" ")
         assert generation == word
         assert (retries, clusters, authority) == ("0", "100=digits.models.svc:8001", "digits.models.svc:8001")
         assert await taught(world, addresses.grpc) == []

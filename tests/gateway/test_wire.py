@@ -161,5 +161,18 @@ def test_replacing_one_field_leaves_every_other_byte(parts: list[bytes], data: s
     body = b"".join(parts)
     place = data.draw(st.integers(0, len(parts) - 1))
     old = _seen(body)[place]
-    assert replace(body, Extent(old.start, old.end), new) == b"".join([*parts[:place], new, *parts[place + 1 :]])
-    assert replace(body, None, new) == body + new
+    assert replace(body, (Extent(old.start, old.end), new)) == b"".join([*parts[:place], new, *parts[place + 1 :]])
+    assert replace(body, (None, new)) == body + new
+
+
+@settings(max_examples=200)
+@given(st.lists(_FIELD, min_size=2, max_size=8, unique=True), st.data(), st.lists(_FIELD, min_size=3, max_size=3))
+def test_several_fields_are_replaced_at_once(parts: list[bytes], data: st.DataObject, new: list[bytes]) -> None:
+    body = b"".join(parts)
+    places = data.draw(st.lists(st.sampled_from(range(len(parts))), min_size=2, max_size=2, unique=True))
+    seen = _seen(body)
+    changes = [(Extent(seen[place].start, seen[place].end), by) for place, by in zip(places, new, strict=False)]
+    expected = list(parts)
+    for place, by in zip(places, new, strict=False):
+        expected[place] = by
+    assert replace(body, *changes, (None, new[2])) == b"".join([*expected, new[2]])
