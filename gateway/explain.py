@@ -16,6 +16,7 @@ from gateway.grants import Grant, matches, unmatched
 from gateway.in_force import grants_of
 from gateway.issuers import trusted
 from gateway.jws import BadToken, json_object, parse
+from gateway.limits import Limits
 from gateway.rpcs import Action
 from gateway.settings import Settings
 from gateway.verify import Verifier
@@ -35,7 +36,7 @@ class OfGrant(NamedTuple):
 class Explanation:
     """`algorithm`, `kid` and `claims` as the token has them, true or not; `refused`: why it is, else there is a caller.
 
-    `models`: what the caller may do with each model that it may do anything with.
+    `models`: what the caller may do with each model that it may do anything with, and within which limits.
     """
 
     algorithm: str = ""
@@ -44,7 +45,7 @@ class Explanation:
     refused: str = ""
     caller: Caller | None = None
     grants: tuple[OfGrant, ...] = ()
-    models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    models: Mapping[str, Mapping[Action, Limits]] = field(default_factory=dict)
 
 
 async def explained(token: str, settings: Settings, now: float) -> Explanation:
@@ -71,9 +72,12 @@ def _of_grant(grant: Grant, caller: Caller) -> OfGrant:
     return OfGrant(grant, matches(grant, caller), missing)
 
 
-def _models(grants: Iterable[Grant], catalog: Catalog, caller: Caller) -> Mapping[str, tuple[str, ...]]:
+def _models(grants: Iterable[Grant], catalog: Catalog, caller: Caller) -> Mapping[str, Mapping[Action, Limits]]:
     authorizer = Authorizer(grants)
-    may = {
-        name: tuple(str(action) for action in Action if name in authorizer.granted(caller, action)) for name in catalog
-    }
+    may: dict[str, dict[Action, Limits]] = {name: {} for name in catalog}
+    for action in Action:
+        granted = authorizer.granted(caller, action)
+        for name, actions in may.items():
+            if (limits := granted.limits(name)) is not None:
+                actions[action] = limits
     return {name: actions for name, actions in may.items() if actions}

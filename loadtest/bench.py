@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from loadtest import express as express_lane
+from loadtest import fairness as two_callers
 from loadtest import pair, plot
 from loadtest import peers as others
 from loadtest import scale as growth
@@ -127,6 +128,17 @@ def scale(
     """Measure ours with more models and callers, more connections, larger messages, more processes."""
     measured = partial(growth.measured, Effort(rounds, seconds), most=most, largest=largest)
     conclude("scale", measured, output, write)
+
+
+@app.command()
+def fairness(
+    rounds: Rounds = 5,
+    seconds: Annotated[float, typer.Option(min=1, help="Wall clock of each turn.")] = 8.0,
+    output: Form = Output.TABLE,
+    write: Folder = None,
+) -> None:
+    """Measure what one caller of a model feels of another that calls twenty times as often, with limits and without."""
+    conclude("fairness", partial(two_callers.measured, rounds, seconds), output, write)
 
 
 def conclude(name: str, measured: Callable[[Track], Findings], output: Output, write: Path | None) -> None:

@@ -54,19 +54,44 @@ def write_lane(folder: Path, sidecar: str, lane: Lane) -> tuple[Path, Sequence[s
     return _write(folder, {"mode": "mesh", "proxy": sidecar}, lane)
 
 
+def write_shared(
+    folder: Path,
+    backend: str,
+    limits: Mapping[str, object],
+    admission: Mapping[str, object] | None,
+    callers: Sequence[str],
+) -> tuple[Path, Sequence[str]]:
+    """A gateway whose callers share one model within these limits, and their tokens."""
+    key, jwks = _key(folder)
+    upstream = {"mode": "direct", "endpoints": {MODEL: {"1": [backend]}}}
+    told = _config(jwks, upstream, Lane(express=False))
+    told["grants"] = [{**_grant(MODEL), "limits": limits}]
+    told["models"] = [{**_model(MODEL), "admission": admission}]
+    config = folder / "headrace.yaml"
+    config.write_text(json.dumps(told))
+    return config, [_token(key, MODEL, caller) for caller in callers]
+
+
 def _write(folder: Path, upstream: Mapping[str, object], lane: Lane) -> tuple[Path, Sequence[str]]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    public = {**json.loads(ECAlgorithm.to_jwk(key.public_key())), "kid": _KEY_ID, "alg": "ES256", "use": "sig"}
-    jwks = folder / "jwks.json"
-    jwks.write_text(json.dumps({"keys": [public]}))
+    key, jwks = _key(folder)
     config = folder / "headrace.yaml"
     config.write_text(json.dumps(_config(jwks, upstream, lane)))  # which is YAML
     return config, [_token(key, model(index)) for index in range(lane.models)]
 
 
-def _token(key: ec.EllipticCurvePrivateKey, name: str) -> str:
+def _key(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, Path]:
+    """An issuer's key, and where its JWK Set is."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = {**json.loads(ECAlgorithm.to_jwk(key.public_key())), "kid": _KEY_ID, "alg": "ES256", "use": "sig"}
+    jwks = folder / "jwks.json"
+    jwks.write_text(json.dumps({"keys": [public]}))
+    return key, jwks
+
+
+def _token(key: ec.EllipticCurvePrivateKey, name: str, caller: str = "") -> str:
     now = int(time.time())
-    claims = {"iss": _ISSUER, "aud": _AUDIENCE, "sub": name, "scope": _scope(name), "iat": now, "exp": now + _VALID_FOR}
+    said = {"iss": _ISSUER, "aud": _AUDIENCE, "sub": caller or name, "scope": _scope(name)}
+    claims = {**said, "iat": now, "exp": now + _VALID_FOR}
     return jwt.encode(claims, key, algorithm="ES256", headers={"kid": _KEY_ID})
 
 

@@ -21,6 +21,7 @@ from headrace.printable import printable
 if TYPE_CHECKING:
     from gateway.caller import Caller
     from gateway.explain import Explanation, OfGrant
+    from gateway.limits import Limits
 
 _TIMES: Final = ("exp", "nbf", "iat")
 _LONGEST: Final = 100_000  # characters that are read
@@ -60,7 +61,8 @@ def _lines(found: Explanation, now: float) -> Iterator[str]:
         return
     yield f"good     caller {found.caller.name}"
     yield from (f"grant    {_grant(index, one, found.caller)}" for index, one in enumerate(found.grants))
-    yield from (f"may      {model}: {', '.join(actions)}" for model, actions in found.models.items())
+    for model, actions in found.models.items():
+        yield f"may      {model}: {', '.join(f'{action}{_within(limits)}' for action, limits in actions.items())}"
     if not found.models:
         yield "may      nothing: no grant is for this caller"
 
@@ -86,6 +88,22 @@ def _grant(index: int, one: OfGrant, caller: Caller) -> str:
         return f"{what} is not: it is for callers of {grant.issuer}"
     wants = (f"{name} is {_had(had)}, not {wanted}" for name, (wanted, had) in one.missing.items())
     return f"{what} is not: {'; '.join(wants)}"
+
+
+def _within(limits: Limits) -> str:
+    """What holds for an action, in brackets; nothing where nothing does."""
+    from protos.units import written_rate, written_size  # noqa: PLC0415
+
+    told = []
+    if limits.rate is not None:
+        told.append(f"{written_rate(limits.rate.per_second)}, {limits.rate.burst} at once")
+    if limits.concurrency is not None:
+        told.append(f"{limits.concurrency} at a time")
+    if limits.request is not None:
+        told.append(f"{written_size(limits.request)} each")
+    if limits.priority > 1:
+        told.append(f"priority {limits.priority}")
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _had(value: object) -> str:

@@ -9,6 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.access_log import STDOUT
+from gateway.in_force import limits_of
+from gateway.limits import NO_LIMITS, Limits, Rate
 from gateway.rpcs import Action
 from gateway.settings import Settings, SettingsError, load
 from tests.gateway.certificates import Authority
@@ -39,6 +41,7 @@ grants:
 - to: {issuer: https://id.example/, claims: {scope: "infer:*"}}
   models: [digits, "vision-*"]
   actions: [infer, inspect]
+  limits: {concurrency: 64}
 models:
 - name: digits
   host: digits.models.svc.cluster.local:8001
@@ -108,6 +111,21 @@ def test_a_good_file(path: Path) -> None:
     assert (settings.telemetry.otlp, settings.telemetry.sample) == ("http://127.0.0.1:4317", 0.1)
 
 
+def test_limits_of_a_grant(path: Path) -> None:
+    text = GOOD.replace(
+        "limits: {concurrency: 64}",
+        "limits: {rate: 200/s, burst: 400, concurrency: 64, request: 8MiB, priority: 2}",
+    )
+    (grant,) = _load(path, text).grants
+    assert limits_of(grant.limits) == Limits(Rate(200.0, 400), 64, 8 * 1024**2, 2)
+    (grant,) = _load(path, text.replace("rate: 200/s, burst: 400", "rate: 30/m")).grants
+    assert limits_of(grant.limits).rate == Rate(0.5, 1)
+    (grant,) = _load(
+        path, text.replace("rate: 200/s, burst: 400, concurrency: 64, request: 8MiB, priority: 2", "")
+    ).grants
+    assert limits_of(grant.limits) == NO_LIMITS
+
+
 MINIMAL = """\
 issuers: [{issuer: "https://id.example/", audiences: [headrace], algorithms: [ES256]}]
 models: [{name: digits, host: "digits:8001", versions: {"1": {}}}]
@@ -131,6 +149,19 @@ def test_settings_do_not_change(path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
+        # limits
+        *(
+            ("limits: {concurrency: 64}", f"limits: {{{limits}}}", what)
+            for limits, what in [
+                ("rate: 200", "grants.0.limits.rate: 200 is no rate, as in 200/s, 30/m or 5/h"),
+                ("rate: 0/s", "'0/s' is no rate"),
+                ("rate: 5/d", "'5/d' is no rate"),
+                ("burst: 5", "grants.0.limits.burst: bounds nothing without a rate"),
+                ("concurrency: 0", "grants.0.limits.concurrency: "),
+                ("priority: 0", "grants.0.limits.priority: "),
+                ("requests: 5", "grants.0.limits.requests: unknown key; did you mean request?"),
+            ]
+        ),
         # keys
         ("  address: 127.0.0.1:8080", "  adress: 127.0.0.1:8080", "listen.adress: unknown key; did you mean address?"),
         ("telemetry:", "telemetri:", "telemetri: unknown key; did you mean telemetry?"),
@@ -229,6 +260,12 @@ def test_each_mistake_names_its_line(path: Path, old: str, new: str, what: str) 
         ('traffic: {"1": 90, "2": 10}', 'traffic: {"1": 90, "2": 20}', "traffic:", "models.0.traffic: the weights add"),
         ('traffic: {"1": 90, "2": 10}', "traffic: {}", "- name: digits", "models.0: several versions need traffic"),
         ("  timeout: 5s", "  timeout: 0s", "timeout:", "models.0.timeout: must be more than nothing"),
+        (
+            "  timeout: 5s",
+            "  admission: {floor: 9, ceiling: 8}",
+            "timeout:",
+            "models.0.admission.floor: 9 is over the ceiling, 8",
+        ),
     ],
 )
 def test_a_model_that_does_not_fit_together_names_the_line(path: Path, old: str, new: str, at: str, what: str) -> None:

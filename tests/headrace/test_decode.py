@@ -51,6 +51,23 @@ def test_a_good_token_and_what_it_may_do(config: Path, issuer: Issuer, capsys: p
     ]
 
 
+def test_what_it_may_do_is_told_with_its_limits(
+    issuer: Issuer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = {"rate": "30/m", "burst": 7, "concurrency": 3, "request": "8MiB", "priority": 2}
+    to = {"issuer": issuer.name}
+    grants = [
+        {"to": to, "models": ["digits"], "actions": ["infer"], "limits": limits},
+        {"to": to, "models": ["digits", "faces"], "actions": ["inspect"]},
+    ]
+    config = worlds.in_front_of("127.0.0.1:1", tmp_path, issuer, "digits", "faces", grants=grants)
+    _, lines = decoded(config, issuer.token(), capsys)
+    assert lines[-2:] == [
+        "may      digits: infer (30/m, 7 at once; 3 at a time; 8MiB each; priority 2), inspect",
+        "may      faces: inspect",
+    ]
+
+
 def test_a_caller_without_a_grant(config: Path, issuer: Issuer, capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = decoded(config, issuer.token(scope=...), capsys)
     assert code == 1

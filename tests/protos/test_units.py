@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from protos.units import Address, Duration, Size
+from protos.units import Address, Duration, PerSecond, Size
 
 
 class Settings(BaseModel):
     wait: Duration = 5.0
     most: Size = 64
     at: Address = "127.0.0.1:0"
+    often: PerSecond = 1.0
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,30 @@ def test_what_is_no_address(written: object) -> None:
         Settings(at=written)
 
 
+@pytest.mark.parametrize(
+    ("written", "rate", "again"),
+    [
+        ("200/s", 200.0, "200/s"),
+        ("30/m", 0.5, "30/m"),
+        ("36/h", 0.01, "36/h"),
+        ("1.5/s", 1.5, "90/m"),
+        ("120/m", 2, "2/s"),
+    ],
+)
+def test_rates(written: str, rate: float, again: str) -> None:
+    settings = Settings(often=written)
+    assert settings.often == pytest.approx(rate)
+    assert settings.model_dump(mode="json")["often"] == again
+
+
+@pytest.mark.parametrize("written", ["200", "200/d", "/s", "0/s", "-1/s", "1 /s", 200, None])
+def test_what_is_no_rate(written: object) -> None:
+    with pytest.raises(ValidationError, match="is no rate, as in"):
+        Settings(often=written)
+
+
 def test_what_is_read_can_be_read_again() -> None:
-    settings = Settings(wait="250ms", most="1.5KiB", at="[::1]:80")
-    assert settings.model_dump(mode="json") == {"wait": "250ms", "most": "1536B", "at": "[::1]:80"}
+    settings = Settings(wait="250ms", most="1.5KiB", at="[::1]:80", often="200/s")
+    written = {"wait": "250ms", "most": "1536B", "at": "[::1]:80", "often": "200/s"}
+    assert settings.model_dump(mode="json") == written
     assert Settings.model_validate(settings.model_dump(mode="json")) == settings
