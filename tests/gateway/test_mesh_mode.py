@@ -191,11 +191,18 @@ async def test_callers_in_a_hurry_eject_no_copy(
         for worker in world.mesh.workers.values():
             worker.answers(after=1.0)
         hurry = world.channel.unary_unary(INFER)
-        for _ in range(4):
+
+        async def counted() -> int:
             calls = [hurry(infer_request(), metadata=world.metadata, timeout=0.1) for _ in range(8)]
             await asyncio.gather(*(refused(call) for call in calls))
-        counted = await asyncio.to_thread(ejections, world.mesh, "v1")
-    assert (counted > 0) is ejected
+            return await asyncio.to_thread(ejections, world.mesh, "v1")
+
+        if ejected:
+            async with asyncio.timeout(20):
+                while not await counted():
+                    pass
+        else:
+            assert [await counted() for _ in range(4)] == [0] * 4
 
 
 # ---- state ----

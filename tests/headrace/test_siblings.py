@@ -212,10 +212,10 @@ async def test_what_cannot_be_started_is_tried_again(
 ) -> None:
     start, full = siblings._Sibling, ["no room", "no room"]
 
-    def failing(socket: Path) -> siblings._Sibling:
+    def failing(socket: Path, place: int) -> siblings._Sibling:
         if full:
             raise BlockingIOError(11, full.pop())
-        return start(socket)
+        return start(socket, place)
 
     monkeypatch.setattr(siblings, "_Sibling", failing)
     before = further()
