@@ -15,10 +15,12 @@ import grpc.aio
 import pytest
 
 from protos import grpc_service_pb2 as pb
-from tests.envoy import ENVOY
+from tests.envoy import ENVOY, needs_envoy
 from tests.gateway import world as worlds
 from tests.gateway.test_service import refused
 from tests.gateway.world import INFER, STREAM, World, hanging, refusal
+from tests.headrace.test_express import carried
+from tests.headrace.test_siblings import taken
 
 Code = grpc.StatusCode
 MESSAGE = pb.ModelInferRequest(model_name="digits", id="7").SerializeToString()
@@ -52,24 +54,42 @@ async def one(world: World, message: bytes = MESSAGE, **claims: Any) -> grpc.Rpc
     return None
 
 
+async def hammered(world: World, message: bytes = MESSAGE) -> tuple[Counter[str], float]:
+    """What becomes of calls without a pause, for two seconds and a little."""
+    outcomes: Counter[str] = Counter()
+    await one(world, message, sub="another")  # opens what is to be opened
+    began = time.monotonic()
+
+    async def call_and_call() -> None:
+        while time.monotonic() < began + 2:
+            error = await one(world, message)
+            outcomes["OK" if error is None else str(refusal(error).reason)] += 1
+
+    await asyncio.gather(*(call_and_call() for _ in range(8)))
+    return outcomes, time.monotonic() - began
+
+
 @pytest.mark.parametrize("express", LANES)
 async def test_no_more_calls_go_than_the_rate_and_the_burst(tmp_path: Path, express: bool) -> None:
     async with with_limits(tmp_path, express=express, rate="100/s", burst=50) as world:
-        outcomes: Counter[str] = Counter()
-        await one(world, sub="another")  # opens what is to be opened
-        began = time.monotonic()
-
-        async def call_and_call() -> None:
-            while time.monotonic() < began + 2:
-                error = await one(world)
-                outcomes["OK" if error is None else str(refusal(error).reason)] += 1
-
-        await asyncio.gather(*(call_and_call() for _ in range(8)))
-        took = time.monotonic() - began
+        outcomes, took = await hammered(world)
         assert outcomes.keys() == {"OK", "RATE_LIMITED"}
         assert outcomes["OK"] <= 50 + 100 * took + 1
         assert outcomes["OK"] >= (50 + 100 * took) * 0.7  # the lane may lose some that it had in advance
         assert await one(world, sub="another") is None
+
+
+@needs_envoy
+async def test_several_processes_count_together(tmp_path: Path) -> None:
+    def two(config: dict[str, Any]) -> None:
+        config["listen"]["processes"] = 2
+        limited(rate="50/s", burst=20)(config)
+
+    async with worlds.world(tmp_path, two, express=True) as world:
+        outcomes, took = await hammered(world, with_number("priority", 1))
+        assert len(await taken(world)) == 2
+        assert outcomes.keys() == {"OK", "RATE_LIMITED"}
+        assert 0.8 * (20 + 50 * 2) <= outcomes["OK"] <= 20 + 50 * took + 1
 
 
 async def test_who_waits_as_told_is_let_through(tmp_path: Path) -> None:
@@ -85,11 +105,8 @@ async def test_who_waits_as_told_is_let_through(tmp_path: Path) -> None:
         assert await one(world) is None
 
 
+@needs_envoy
 async def test_the_lane_carries_calls_that_are_counted(tmp_path: Path) -> None:
-    if ENVOY is None:
-        pytest.skip("no envoy")
-    from tests.headrace.test_express import carried
-
     async with with_limits(tmp_path, express=True, rate="100000/s") as world:
         async with asyncio.timeout(20):
             while await carried(world) < 200:
@@ -136,17 +153,17 @@ def with_number(name: str, value: int) -> bytes:
     return request.SerializeToString()
 
 
-@pytest.mark.parametrize(("asked", "got"), [(None, 3), (0, 3), (1, 3), (3, 3), (5, 5)])
 @pytest.mark.parametrize("express", LANES)
-async def test_priority_is_bounded_by_the_grant(tmp_path: Path, express: bool, asked: int | None, got: int) -> None:
+async def test_priority_is_bounded_by_the_grant(tmp_path: Path, express: bool) -> None:
     async with with_limits(tmp_path, express=express, priority=3) as world:
-        message = MESSAGE if asked is None else with_number("priority", asked)
-        for _ in range(2):
-            assert await one(world, message) is None
-            request = pb.ModelInferRequest.FromString(world.one.infers()[-1])
-            assert request.parameters["priority"].uint64_param == got
-        assert await one(world, message, scope="all") is None
-        assert world.one.infers()[-1] == message
+        for asked, got in [(None, 3), (0, 3), (1, 3), (3, 3), (5, 5)]:
+            message = MESSAGE if asked is None else with_number("priority", asked)
+            for _ in range(2):
+                assert await one(world, message) is None
+                request = pb.ModelInferRequest.FromString(world.one.infers()[-1])
+                assert request.parameters["priority"].uint64_param == got
+            assert await one(world, message, scope="all") is None
+            assert world.one.infers()[-1] == message
 
 
 async def test_priority_of_a_call_that_only_asks_is_not_written(tmp_path: Path) -> None:
