@@ -12,7 +12,7 @@ from gateway.authorize import Permit
 from gateway.choose import Route
 from gateway.exchange import Exchange
 from gateway.headers import to_worker
-from gateway.upstream import Upstream
+from gateway.upstream import Copy, Upstream
 
 Method = grpc.aio.UnaryUnaryMultiCallable[Any, Any]  # messages are bytes; gRPC's types cannot say so
 
@@ -38,11 +38,26 @@ async def forward(permit: Permit, route: Route, exchange: Exchange, upstream: Up
         raise out_of_time()
     metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
     with exchange.hop(route) as trace_context, upstream.line(route) as channel:
-        method: Method = channel.unary_unary(exchange.rpc.path)
         words = _Words([*metadata, *trace_context])
-        call = method(route.body, metadata=words, timeout=exchange.given(route.model.timeout))
-        try:
-            body: bytes = await call
-        except grpc.aio.AioRpcError as error:
-            raise worker_error(error, exchange.request_id) from None
-        return Answer(body, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))
+        return await _answer(channel, route.body, words, exchange, exchange.given(route.model.timeout))
+
+
+async def forward_to(copy: Copy, permit: Permit, route: Route, exchange: Exchange, within: float) -> Answer:
+    """The answer of this one copy in so many seconds. Raises HeadraceError; cancelled, it cancels the worker's call."""
+    metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
+    with exchange.hop(route) as trace_context:
+        async with copy.reach() as channel:
+            words = _Words([*metadata, *copy.words, *trace_context])
+            return await _answer(channel, route.body, words, exchange, within)
+
+
+async def _answer(
+    channel: grpc.aio.Channel, message: bytes, words: _Words, exchange: Exchange, given: float | None
+) -> Answer:
+    method: Method = channel.unary_unary(exchange.rpc.path)
+    call = method(message, metadata=words, timeout=given)
+    try:
+        body: bytes = await call
+    except grpc.aio.AioRpcError as error:
+        raise worker_error(error, exchange.request_id) from None
+    return Answer(body, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))
