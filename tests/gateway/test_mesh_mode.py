@@ -235,7 +235,7 @@ OF_DIGITS = pb.RepositoryModelLoadRequest(model_name="digits").SerializeToString
 
 async def test_what_every_copy_must_get_each_gets_once(tmp_path: Path) -> None:
     """By routes of their own, without the model's timeout and retries; callers cannot take these."""
-    async with behind_a_mesh(tmp_path, copies={"1": 2, "2": 1}, timeout="300ms") as world:
+    async with behind_a_mesh(tmp_path, copies={"1": 2, "2": 1}, timeout="300ms", ejection={"most": "100%"}) as world:
         workers = world.mesh.workers.values()
         for worker in workers:
             worker.answers(after=0.5)
