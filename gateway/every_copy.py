@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,7 @@ log = logging.getLogger("headrace.gateway.copies")
 _complaints: Final = Complaints(log, time.monotonic)
 
 _AT_A_TIME: Final = 32  # copies
+_HELD: Final = 256 * 1024**2  # bytes of a large message's sendings
 _LOOKS_WITHIN: Final = 5.0  # seconds; who hangs keeps nobody from the answers of the others
 _CHANGES_WITHIN: Final = 600.0  # seconds; a large model loads for minutes
 _TO_TELL: Final = 1.0  # seconds, at most, of the caller's that are kept to tell it who was not done
@@ -45,11 +46,22 @@ Told = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one copy answered, or why it did not."""
+class _Outcomes:
+    """Who has answered, and who has not and why; in the order of the copies."""
 
-    stop: Stop
-    result: Answer | HeadraceError
+    answers: Sequence[tuple[Stop, Answer]]
+    failures: Sequence[tuple[Stop, HeadraceError]]
+
+    @property
+    def told(self) -> Told:
+        """How many have answered, as metadata; of how many, if that is known."""
+        stops = [stop for stop, _ in (*self.answers, *self.failures)]
+        every = len(stops) if all(stop.copy.alone for stop in stops) else "?"
+        return ((COPIES_KEY, f"{len(self.answers)}/{every}"),)
+
+    def failed(self) -> HeadraceError:
+        """One error for those of several copies."""
+        return _failed(self.failures, len(self.answers) + len(self.failures))
 
 
 async def merged(passages: Passages, exchange: Exchange, request: bytes) -> tuple[Answer, Told]:
@@ -58,53 +70,55 @@ async def merged(passages: Passages, exchange: Exchange, request: bytes) -> tupl
     A copy that does not answer is left out, and our log says so. Raises HeadraceError: none answers.
     """
     outcomes = await _ask(passages.stops, exchange, _LOOKS_WITHIN)
-    parts = [merge.Part(one.stop.holds, one.result.body, alone=one.stop.copy.alone) for one in _answered(outcomes)]
-    failures = _failures(outcomes)
-    for stop, error in failures:
-        _complaints.warn(
-            (exchange.rpc.name, stop.name),
-            f"{exchange.rpc.name}: {_private(stop, error)} (request {exchange.request_id})",
-        )
-    if not parts:
-        raise _failed(failures, len(outcomes))
-    silent = [stop.holds for stop, _ in failures]
+    for stop, error in outcomes.failures:
+        words = f"{exchange.rpc.name}: {_private(stop, error)} (request {exchange.request_id})"
+        _complaints.warn((exchange.rpc.name, stop.name), words)
+    if not outcomes.answers:
+        raise outcomes.failed()
+    parts = [merge.Part(stop.holds, answer.body, alone=stop.copy.alone) for stop, answer in outcomes.answers]
+    silent = [stop.holds for stop, _ in outcomes.failures]
     try:
         body = merge.merged(exchange.rpc.name, request, passages.models, parts, silent)
     except merge.Unreadable as error:
         raise unforeseen(exchange.request_id, f"a worker's answer cannot be read: {error}") from None
-    return Answer(body, (), ()), _told(outcomes)
+    return Answer(body, (), ()), outcomes.told
 
 
 async def everywhere(passages: Passages, exchange: Exchange) -> tuple[Answer, Told]:
     """The first copy's answer when all have done it. Raises HeadraceError: some have not, or cannot all be reached."""
-    unknown = [one for one in passages.stops if not one.copy.alone]
+    unknown = [stop for stop in passages.stops if not stop.copy.alone]
     if unknown:
         raise _cannot_reach_all(unknown[0])
     outcomes = await _ask(passages.stops, exchange, _CHANGES_WITHIN)
-    failures = _failures(outcomes)
-    for stop, error in failures:
+    for stop, error in outcomes.failures:
         log.warning("request %s: %s: %s", exchange.request_id, exchange.rpc.name, _private(stop, error))
-    if failures:
-        raise _failed(failures, len(outcomes))
-    answers = _answered(outcomes)
-    if len({_content(one.result.body) for one in answers}) > 1:
+    if outcomes.failures:
+        raise outcomes.failed()
+    if len({_content(answer.body) for _, answer in outcomes.answers}) > 1:
         log.warning("request %s: %s: the copies answer differently", exchange.request_id, exchange.rpc.name)
-    return answers[0].result, _told(outcomes)
+    return outcomes.answers[0][1], outcomes.told
 
 
-async def _ask(stops: Sequence[Stop], exchange: Exchange, most: float) -> list[Outcome]:
-    room = asyncio.Semaphore(_AT_A_TIME)
+async def _ask(stops: Sequence[Stop], exchange: Exchange, most: float) -> _Outcomes:
+    room = asyncio.Semaphore(at_a_time(max(len(stop.route.body) for stop in stops)))
 
-    async def ask(stop: Stop) -> Outcome:
+    async def ask(stop: Stop) -> Answer | HeadraceError:
         async with room:
             try:
-                return Outcome(
-                    stop, await forward_to(stop.copy, stop.permit, stop.route, exchange, _time(exchange, most))
-                )
+                return await forward_to(stop.copy, stop.permit, stop.route, exchange, _time(exchange, most))
             except HeadraceError as error:
-                return Outcome(stop, error)
+                return error
 
-    return await asyncio.gather(*(ask(stop) for stop in stops))
+    results = list(zip(stops, await asyncio.gather(*map(ask, stops)), strict=True))
+    return _Outcomes(
+        [(stop, result) for stop, result in results if isinstance(result, Answer)],
+        [(stop, result) for stop, result in results if isinstance(result, HeadraceError)],
+    )
+
+
+def at_a_time(size: int) -> int:
+    """How many copies are sent a message of so many bytes at the same time: each sending holds it once."""
+    return max(1, min(_AT_A_TIME, _HELD // max(size, 1)))
 
 
 def _time(exchange: Exchange, most: float) -> float:
@@ -115,27 +129,8 @@ def _time(exchange: Exchange, most: float) -> float:
     return left - min(_TO_TELL, left / 10)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    stop: Stop
-    result: Answer
-
-
-def _answered(outcomes: Iterable[Outcome]) -> list[_Answered]:
-    return [_Answered(one.stop, one.result) for one in outcomes if isinstance(one.result, Answer)]
-
-
-def _failures(outcomes: Iterable[Outcome]) -> list[tuple[Stop, HeadraceError]]:
-    return [(one.stop, one.result) for one in outcomes if isinstance(one.result, HeadraceError)]
-
-
-def _told(outcomes: Sequence[Outcome]) -> Told:
-    every = len(outcomes) if all(one.stop.copy.alone for one in outcomes) else "?"
-    return ((COPIES_KEY, f"{len(_answered(outcomes))}/{every}"),)
-
-
 def _failed(failures: Sequence[tuple[Stop, HeadraceError]], asked: int) -> HeadraceError:
-    """One error for those of several copies: of the kind that waiting does not help, if there is one."""
+    """Of the kind for which waiting is no help, if there is one; what the only copy says is left as it is."""
     if asked == 1:
         return failures[0][1]
     worst = next((error for _, error in failures if error.status not in _PASSING), failures[0][1])

@@ -14,6 +14,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2
 
+from gateway.every_copy import at_a_time
 from protos import grpc_service_pb2 as pb
 from tests.gateway import world as worlds
 from tests.gateway.test_gather import answering
@@ -120,6 +121,11 @@ async def test_copies_are_asked_at_the_same_time_but_so_many_at_a_time(
         monkeypatch.setattr("gateway.every_copy._AT_A_TIME", 2)
         await world.call(LOAD, OF_DIGITS, scope="manage")
         assert most == 2
+
+
+@pytest.mark.parametrize(("size", "copies"), [(0, 32), (8 * 2**20, 32), (64 * 2**20, 4), (200 * 2**20, 1), (2**31, 1)])
+def test_a_large_message_is_held_a_few_times_at_most(size: int, copies: int) -> None:
+    assert at_a_time(size) == copies
 
 
 async def test_copies_that_answer_differently_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
