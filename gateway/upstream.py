@@ -31,8 +31,8 @@ CHANNEL: Final[Sequence[tuple[str, str | int]]] = (
     ("grpc.keepalive_timeout_ms", 5_000),
     # Workers and sidecars are near: who was away for long is there again for us a second after it is back, not minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # by its other name: how long connecting may take, of who is busy
     ("grpc.enable_http_proxy", 0),  # the environment's proxy is for the world outside
 )
 """What holds for every channel to workers."""
