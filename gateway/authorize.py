@@ -70,11 +70,7 @@ class Authorizer:
         if limits is None:
             raise not_granted(caller, action, call.model)
         if call.shared_memory and call.model not in self.granted(caller, Action.MANAGE):
-            raise HeadraceError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                Reason.SHARED_MEMORY_REFUSED,
-                "shared memory takes a grant to manage the model; send the tensors in the request",
-            )
+            raise shared_memory_refused()
         return Permit(caller, call.model, action, limits)
 
     def admit(self, caller: Caller, action: Action) -> None:
@@ -102,6 +98,16 @@ def not_granted(caller: Caller, action: Action, model: str = "") -> HeadraceErro
         Reason.NOT_GRANTED,
         f"you have no grant to {action} this model" if model else f"you have no grant to {action} any model",
         private=f"{caller.name} {action} {model!r}",
+    )
+
+
+def shared_memory_refused() -> HeadraceError:
+    """The answer where memory is to be shared with a worker; the same for each thing that it takes and is not there."""
+    return HeadraceError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        Reason.SHARED_MEMORY_REFUSED,
+        "shared memory takes a grant to manage the model, and all of its copies on the gateway's own machine; "
+        "send the tensors in the request",
     )
 
 

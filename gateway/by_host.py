@@ -1,18 +1,21 @@
 """What holds for every way through a mesh. Law: which copy answers is the mesh's to decide; we say for which host.
 
-Copies are told apart by host and labels: their addresses are not ours to know.
+Copies are told apart by host and labels: their addresses are not ours to know. One copy is named to the mesh by its
+number, for which there is a route where the model says how many copies it has (`mesh.render.routes`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 
 import grpc.aio
 
 from gateway.choose import Route
-from gateway.upstream import Line
+from gateway.upstream import Copy, Endpoints, Line, local_models
 from mesh.catalog import Catalog, Model
+from protos.contract import COPY
 
 Place = tuple[str, frozenset[tuple[str, str]]]
 """A model's host, and the labels of a version's copies among those behind it."""
@@ -22,15 +25,20 @@ class ByHost:
     """Lines for each host of the catalog; `dial` opens a channel for a host (HOST:PORT).
 
     A line is opened when all that the host has carry `full` calls; `lines` says how many it may have: without it, one.
+    `endpoints` say of some models where their copies are.
     """
 
     def __init__(
         self,
         catalog: Catalog,
         dial: Callable[[str], grpc.aio.Channel],
+        endpoints: Endpoints,
         lines: Mapping[str, int] | None = None,
         full: int = 1,
     ) -> None:
+        self.local = frozenset(
+            model for model in local_models(endpoints) if catalog[model].versions.keys() <= endpoints[model].keys()
+        )
         self._dial = dial
         self._most = lines or {}
         self._full = full
@@ -51,13 +59,24 @@ class ByHost:
             return lines[-1]
         return min(lines, key=lambda line: line.running)
 
-    def service_of(self, route: Route) -> Place:
-        """The host, and the labels of the version's copies."""
-        return self._places[route.model.name, route.version]
+    async def copies(self, route: Route) -> tuple[Copy, ...]:
+        """Every copy where the model says how many there are; else whichever the mesh takes."""
+        host, labels = place = self._places[route.model.name, route.version]
+        number = route.model.copies.get(route.version)
+
+        @asynccontextmanager
+        async def reach() -> AsyncIterator[grpc.aio.Channel]:
+            with self.line(route) as channel:
+                yield channel
+
+        at = f"{host} {dict(labels)}"
+        if number is None:
+            return (Copy(place, at, reach, alone=False),)
+        return tuple(Copy((place, index), f"{at} {index}", reach, ((COPY, str(index)),)) for index in range(number))
 
     def models_beside(self, route: Route) -> frozenset[str]:
         """Every model with copies of the same host that may be the same: whose labels do not contradict."""
-        host, labels = self.service_of(route)
+        host, labels = self._places[route.model.name, route.version]
         wanted = dict(labels)
         return frozenset(
             model

@@ -1,14 +1,16 @@
 """Direct mode: the channels to the workers. Law: gRPC's own client does what the mesh does elsewhere.
 
 By its service config: round robin over the copies, health checks (a copy whose `grpc.health.v1` says NOT_SERVING gets
-no calls), retries with throttling.
+no calls), retries with throttling. What every copy must get goes to each by a channel of its own, whatever its health.
 Service config: https://github.com/grpc/grpc/blob/master/doc/service_config.md.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,12 +18,9 @@ import grpc.aio
 
 from gateway.choose import Route
 from gateway.rpcs import RPCS, Action
-from gateway.upstream import CHANNEL, Line, tried_again
-from mesh.catalog import Catalog, Model
+from gateway.upstream import CHANNEL, Copy, Endpoints, Line, local_models, tried_again
+from mesh.catalog import Catalog, Model, is_loopback
 from protos.contract import SERVICE
-
-Endpoints = Mapping[str, Mapping[str, tuple[str, ...]]]
-"""model -> version -> addresses of its copies, `HOST:PORT`."""
 
 _RETRYABLE: Final = {
     "unavailable": "UNAVAILABLE",
@@ -31,6 +30,8 @@ _RETRYABLE: Final = {
     "resource-exhausted": "RESOURCE_EXHAUSTED",
     "cancelled": "CANCELLED",
 }
+_RESOLVED_WITHIN: Final = 2.0  # seconds
+_SELDOM: Final = 310_000  # ms; who is silent while a large model loads takes pings more often than 300 s for abuse
 _MOST_TOKENS: Final = 100  # of retry throttling; half of them spent, and retries pause
 
 
@@ -53,6 +54,7 @@ class Direct:
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
         self._models: dict[str, set[str]] = {}  # by address
+        self.local = local_models(endpoints)
         for model, versions in endpoints.items():
             for addresses in versions.values():
                 for address in addresses:
@@ -66,18 +68,22 @@ class Direct:
         line = self._known.get(place)
         if line is None:
             model = route.model
-            target = Target(self.service_of(route), model.host, json.dumps(service_config(model)), model.max_request)
+            target = Target(self._addresses(route), model.host, json.dumps(service_config(model)), model.max_request)
             line = self._known[place] = self._lines.get(target) or Line(_open(target))
             self._lines[target] = line
         return line
 
-    def service_of(self, route: Route) -> tuple[str, ...]:
-        """Where the copies of the route's model and version are."""
-        return self._endpoints[route.model.name][route.version]
+    async def copies(self, route: Route) -> tuple[Copy, ...]:
+        """A copy for each address, and for each that a DNS name gives now."""
+        found = await asyncio.gather(*(_resolved(address) for address in self._addresses(route)))
+        return tuple(_copy(address, route.model.host) for addresses in found for address in addresses)
 
     def models_beside(self, route: Route) -> frozenset[str]:
         """Every model that has copies where the route leads."""
-        return frozenset[str]().union(*(self._models[address] for address in self.service_of(route)))
+        return frozenset[str]().union(*(self._models[address] for address in self._addresses(route)))
+
+    def _addresses(self, route: Route) -> tuple[str, ...]:
+        return self._endpoints[route.model.name][route.version]
 
     async def close(self) -> None:
         """End every channel; calls under way are cancelled."""
@@ -95,6 +101,33 @@ def _open(target: Target) -> grpc.aio.Channel:
             tried_again(target.largest),
         ),
     )
+
+
+def _copy(address: str, authority: str) -> Copy:
+    """The copy at an address; its channel is opened for one call, for such calls are rare."""
+    options = (
+        *(option for option in CHANNEL if not option[0].startswith("grpc.keepalive_")),
+        ("grpc.keepalive_time_ms", _SELDOM),
+        ("grpc.default_authority", authority),
+        ("grpc.enable_retries", 0),
+    )
+    return Copy(address, address, lambda: grpc.aio.insecure_channel(target_uri((address,)), options=options))
+
+
+async def _resolved(address: str) -> list[str]:
+    """The addresses that it stands for now; itself where it is one, or stands for none."""
+    host, _, port = address.rpartition(":")
+    if _family(address) != "dns" or is_loopback(host):
+        return [address]
+    try:
+        async with asyncio.timeout(_RESOLVED_WITHIN):
+            found = await asyncio.get_running_loop().getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError):
+        return [address]
+    # Of a copy that has an address of each family only one is called.
+    family = socket.AF_INET if any(one[0] == socket.AF_INET for one in found) else socket.AF_INET6
+    names = dict.fromkeys(str(one[4][0]) for one in found if one[0] == family)
+    return [f"[{name}]:{port}" if family == socket.AF_INET6 else f"{name}:{port}" for name in names]
 
 
 def mistakes(catalog: Catalog, endpoints: Endpoints) -> Iterable[tuple[tuple[str, ...], str]]:

@@ -13,7 +13,7 @@ from gateway.call import TIMEOUT, number_parameter
 from gateway.choose import Route
 from gateway.exchange import Exchange
 from gateway.headers import to_worker
-from gateway.upstream import Upstream
+from gateway.upstream import Copy, Upstream
 
 Method = grpc.aio.UnaryUnaryMultiCallable[Any, Any]  # messages are bytes; gRPC's types cannot say so
 
@@ -42,11 +42,26 @@ async def forward(permit: Permit, route: Route, exchange: Exchange, upstream: Up
         body += number_parameter(TIMEOUT, max(1, int(remaining * 1e6)))  # microseconds
     metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
     with exchange.hop(route) as trace_context, upstream.line(route) as channel:
-        method: Method = channel.unary_unary(exchange.rpc.path)
         words = _Words([*metadata, *trace_context])
-        call = method(body, metadata=words, timeout=exchange.given(route.model.timeout))
-        try:
-            answer: bytes = await call
-        except grpc.aio.AioRpcError as error:
-            raise worker_error(error, exchange.request_id) from None
-        return Answer(answer, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))
+        return await _answer(channel, body, words, exchange, exchange.given(route.model.timeout))
+
+
+async def forward_to(copy: Copy, permit: Permit, route: Route, exchange: Exchange, within: float) -> Answer:
+    """The answer of this one copy in so many seconds. Raises HeadraceError; cancelled, it cancels the worker's call."""
+    metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
+    with exchange.hop(route) as trace_context:
+        async with copy.reach() as channel:
+            words = _Words([*metadata, *copy.words, *trace_context])
+            return await _answer(channel, route.body, words, exchange, within)
+
+
+async def _answer(
+    channel: grpc.aio.Channel, message: bytes, words: _Words, exchange: Exchange, given: float | None
+) -> Answer:
+    method: Method = channel.unary_unary(exchange.rpc.path)
+    call = method(message, metadata=words, timeout=given)
+    try:
+        body: bytes = await call
+    except grpc.aio.AioRpcError as error:
+        raise worker_error(error, exchange.request_id) from None
+    return Answer(body, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))

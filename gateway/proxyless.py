@@ -24,7 +24,7 @@ import grpc.aio
 from grpc.experimental import insecure_channel_credentials
 
 from gateway.by_host import ByHost
-from gateway.upstream import CHANNEL, tried_again
+from gateway.upstream import CHANNEL, Endpoints, tried_again
 from mesh.catalog import Catalog, Model, RetryOn
 
 BOOTSTRAP_FILE: Final = "GRPC_XDS_BOOTSTRAP"
@@ -38,11 +38,11 @@ _RETRY_ON: Final[tuple[RetryOn, ...]] = ("unavailable", "resource-exhausted", "c
 class Proxyless(ByHost):
     """The mesh by gRPC's xDS client, which finds its control plane in the process's environment."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, endpoints: Endpoints) -> None:
         def dial(host: str) -> grpc.aio.Channel:
             return _dial(host, max(model.max_request for model in catalog.values() if model.host == host))
 
-        super().__init__(catalog, dial)
+        super().__init__(catalog, dial, endpoints)
 
 
 def _dial(host: str, largest: int) -> grpc.aio.Channel:

@@ -29,11 +29,12 @@ class Rpc:
     """One RPC.
 
     `way` is how it is answered: by the gateway itself (`local`), by one copy (`forward`, or message by message:
-    `stream`), by a copy of every service with the answers merged (`gather`), or by every service of one model or of
-    all that the caller may manage (`everywhere`). `model`, `version` and `id` are the numbers of the request's fields
-    that hold these, 0 where it has none. `settings` is the number of the field by which a call about one
-    model can reach further (files of a load, dependents of an unload, where traces are written), -1 where there is
-    none. `open` says that no token is needed.
+    `stream`), by every copy of one model or of all that the caller may inspect, with the answers merged (`gather`), or
+    by every copy of one model or of all that the caller may manage, each of which must do it (`everywhere`). `model`,
+    `version` and `id` are the numbers of the request's fields that hold these, 0 where it has none. `settings` is the
+    number of the field by which a call about one model can reach further (files of a load, dependents of an unload,
+    where traces are written), -1 where there is none. `shared_memory` says that it is about memory of the worker's
+    machine, `open` that no token is needed.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Rpc:
     version: int = 0
     id: int = 0
     settings: int = -1
+    shared_memory: bool = False
     open: bool = False
 
     @property
@@ -71,12 +73,12 @@ _ALL = (
     Rpc("RepositoryModelUnload", "everywhere", Action.MANAGE, model=2, settings=3),
     Rpc("TraceSetting", "everywhere", Action.MANAGE, model=2, settings=1),
     Rpc("LogSettings", "everywhere", Action.MANAGE),
-    Rpc("SystemSharedMemoryStatus", "everywhere", Action.MANAGE),
-    Rpc("SystemSharedMemoryRegister", "everywhere", Action.MANAGE),
-    Rpc("SystemSharedMemoryUnregister", "everywhere", Action.MANAGE),
-    Rpc("CudaSharedMemoryStatus", "everywhere", Action.MANAGE),
-    Rpc("CudaSharedMemoryRegister", "everywhere", Action.MANAGE),
-    Rpc("CudaSharedMemoryUnregister", "everywhere", Action.MANAGE),
+    Rpc("SystemSharedMemoryStatus", "everywhere", Action.MANAGE, shared_memory=True),
+    Rpc("SystemSharedMemoryRegister", "everywhere", Action.MANAGE, shared_memory=True),
+    Rpc("SystemSharedMemoryUnregister", "everywhere", Action.MANAGE, shared_memory=True),
+    Rpc("CudaSharedMemoryStatus", "everywhere", Action.MANAGE, shared_memory=True),
+    Rpc("CudaSharedMemoryRegister", "everywhere", Action.MANAGE, shared_memory=True),
+    Rpc("CudaSharedMemoryUnregister", "everywhere", Action.MANAGE, shared_memory=True),
 )
 
 RPCS: Final[Mapping[str, Rpc]] = {rpc.path: rpc for rpc in _ALL}

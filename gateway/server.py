@@ -251,11 +251,11 @@ def _upstream(settings: Settings, environ: Mapping[str, str]) -> Upstream:
         case "direct":
             return Direct(settings.upstream.endpoints)
         case "mesh":
-            return Sidecar(settings.catalog, settings.upstream.proxy)
+            return Sidecar(settings.catalog, settings.upstream.proxy, settings.upstream.endpoints)
         case "xds":
             if (mistake := mistake_in_bootstrap(environ)) is not None:
                 raise StartError(mistake)
-            return Proxyless(settings.catalog)
+            return Proxyless(settings.catalog, settings.upstream.endpoints)
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -15,10 +15,10 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from gateway import gather
+from gateway import every_copy, gather
 from gateway.admission import Admission
 from gateway.answer import Answer
-from gateway.authorize import Authorizer, Permit
+from gateway.authorize import Authorizer, Permit, shared_memory_refused
 from gateway.call import Call, read_call
 from gateway.caller import Caller
 from gateway.choose import Route, choose
@@ -60,7 +60,9 @@ class Steps:
         """Server calls, which the gateway itself answers; without a token where the RPC needs none."""
         if not exchange.rpc.open:
             exchange.known(await self.verifier.verify(exchange.metadata))
-        return await exchange.reply(Answer(self.local.answer(exchange.rpc), (), ()))
+        return await exchange.reply(
+            Answer(self.local.answer(exchange.rpc, shares_memory=bool(self.upstream.local)), (), ())
+        )
 
     async def pass_on(self, exchange: Exchange) -> bytes:
         """One message to one copy, and its answer back."""
@@ -95,14 +97,15 @@ class Steps:
             await relay(exchange, decide_each)
 
     async def ask_all(self, exchange: Exchange) -> bytes:
-        """One message to every service that it concerns, and their answers as one."""
+        """One message to every copy that it concerns, and their answers as one."""
         caller = await self._admit(exchange)
         call = read_call(exchange.rpc, await exchange.read())
         now, caller = await self._by_now(exchange, caller)
         exchange.asks(call)
-        passages = gather.passages(caller, call, now.authorizer, now.catalog, now.upstream)
-        answer = gather.merged if exchange.rpc.way == "gather" else gather.everywhere
-        return await exchange.reply(await answer(passages, exchange, now.upstream))
+        passages = await gather.passages(caller, call, now.authorizer, now.catalog, now.upstream)
+        if exchange.rpc.way == "gather":
+            return await exchange.reply(*await every_copy.merged(passages, exchange, call.body))
+        return await exchange.reply(*await every_copy.everywhere(passages, exchange))
 
     async def _admit(self, exchange: Exchange) -> Caller:
         """Who calls, if there is anything at all that it may do here; before its message is read."""
@@ -122,6 +125,8 @@ class Steps:
         """May it, how often, and where to. Raises HeadraceError."""
         permit = self.authorizer.authorize(caller, call)
         self.admission.quotas.take(permit)
+        if call.shared_memory and permit.model not in self.upstream.local:
+            raise shared_memory_refused()
         return permit, choose(call, permit, self.catalog, self.draw())
 
 

@@ -15,7 +15,7 @@ from typing import Final
 import grpc.aio
 
 from gateway.by_host import ByHost
-from gateway.upstream import CHANNEL
+from gateway.upstream import CHANNEL, Endpoints
 from mesh.catalog import Catalog
 
 _CALLS: Final = 1000  # that one connection is to carry
@@ -25,8 +25,8 @@ _MOST: Final = 16  # connections for one host, more than a gateway can fill
 class Sidecar(ByHost):
     """The mesh by its sidecar: at `proxy` (HOST:PORT), or, with None, by calls to hosts that the mesh captures."""
 
-    def __init__(self, catalog: Catalog, proxy: str | None) -> None:
-        super().__init__(catalog, lambda host: _dial(proxy or host, host), connections(catalog), _CALLS)
+    def __init__(self, catalog: Catalog, proxy: str | None, endpoints: Endpoints) -> None:
+        super().__init__(catalog, lambda host: _dial(proxy or host, host), endpoints, connections(catalog), _CALLS)
 
 
 def connections(catalog: Catalog) -> Mapping[str, int]:

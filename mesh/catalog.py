@@ -153,9 +153,10 @@ class Model(Frozen):
 
     `host` is what the mesh knows its service by, and `workload` the labels of every copy behind it (unsaid: `app`, the
     host's first label); `versions` gives each version the labels of its own copies among these (no labels: the versions
-    share their copies); `traffic` the weights, adding up to 100, of calls that pin no version. Calls of one sequence
-    of a `sequence` model go to one copy and are not retried. With `admission`, calls are turned away before they queue
-    for long. With `timeout_parameter`, requests tell how long they may take in Triton's parameter `timeout`, too.
+    share their copies); `traffic` the weights, adding up to 100, of calls that pin no version. `copies` is for a mesh:
+    how many a version has, which have their numbers as labels, so that every one of them can be called. Calls of one
+    sequence of a `sequence` model go to one copy and are not retried. With `admission`, calls are turned away before
+    they queue for long. With `timeout_parameter`, requests tell how long they may take in Triton's parameter `timeout`.
     """
 
     name: ModelName
@@ -164,6 +165,7 @@ class Model(Frozen):
     versions: dict[VersionName, Labels] = Field(min_length=1)
     aliases: dict[AliasName, VersionName] = {}
     traffic: dict[VersionName, Annotated[int, Field(ge=0, le=100)]] = {}
+    copies: dict[VersionName, Annotated[int, Field(ge=1, le=64)]] = {}
     shadow: Shadow | None = None
     timeout: Duration = 30.0
     max_request: Size = 64 * 1024**2
@@ -180,9 +182,9 @@ class Model(Frozen):
         for alias, version in self.aliases.items():
             if version not in self.versions:
                 yield ("aliases", alias), f"{alias} names version {version}, which is not among the versions"
-        for version in self.traffic:
-            if version not in self.versions:
-                yield ("traffic", version), f"version {version} is not among the versions"
+        for key, named in (("traffic", self.traffic), ("copies", self.copies)):
+            for version in named.keys() - self.versions.keys():
+                yield (key, version), f"version {version} is not among the versions"
         if self.traffic and sum(self.traffic.values()) != 100:
             yield ("traffic",), f"the weights add up to {sum(self.traffic.values())}, not 100"
         if not self.traffic and len(self.versions) > 1:

@@ -12,7 +12,7 @@ from mesh.catalog import Model
 from mesh.render.resource import Fields, duration, given, percent, resource
 from mesh.render.routes import is_retried
 from mesh.render.services import Service
-from protos.contract import SEQUENCE_ID
+from protos.contract import COPY_LABEL, SEQUENCE_ID
 
 _TLS: Final[Fields] = {"tls": {"mode": "ISTIO_MUTUAL"}}
 _FEWEST_RETRIES: Final = 3  # that may run whatever the budget says; Envoy's own
@@ -30,6 +30,16 @@ def destination_rule(service: Service, *, proxyless: bool = False) -> Fields:
         for model in service.models
         for version, labels in model.versions.items()
     ]
+    subsets += [
+        given(
+            name=service.subset_of_copy(model, version, index),
+            labels={**model.versions[version], COPY_LABEL: str(index)},
+            trafficPolicy=_policy_of_copy(service, model, proxyless=proxyless),
+        )
+        for model in service.models
+        for version, number in model.copies.items()
+        for index in range(number)
+    ]
     spec: Fields = {"host": service.host, "trafficPolicy": policy, "subsets": subsets}
     return resource("DestinationRule", service.namespace, service.resource_name, spec)
 
@@ -44,6 +54,13 @@ def _policy(model: Model, *, proxyless: bool) -> Fields:
         retryBudget=_retry_budget(model),
         outlierDetection=_outlier_detection(model),
     )
+
+
+def _policy_of_copy(service: Service, model: Model, *, proxyless: bool) -> Fields | None:
+    """As its version's, but that it is told whatever it said before."""
+    policy = _policy(model, proxyless=proxyless) if service.shared else {}
+    never = {"consecutiveGatewayErrors": 0, "consecutive5xxErrors": 0}
+    return (policy | given(outlierDetection=never if model.ejection else None)) or None
 
 
 def _load_balancer(model: Model, *, proxyless: bool) -> Fields:

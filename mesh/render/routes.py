@@ -1,7 +1,8 @@
 """The VirtualService of a host. Law: the first route that matches wins, so what is named stands before what is drawn.
 
-For each model: streams, which nothing but the caller's deadline bounds (a stream is neither tried again nor mirrored),
-then every other call; of each kind first a pin for every version, then the default, which shares calls by weight. The
+First come the routes to single copies, for what each must get (`Model.copies`): no caller can send COPY. Then, for each
+model: streams, which nothing but the caller's deadline bounds (a stream is neither tried again nor mirrored), then
+every other call; of each kind first a pin for every version, then the default, which shares calls by weight. The
 default lists every version, so that a shift changes numbers alone.
 
 With an `ingress` the routes that are not streams' are also for what the express lane carries there, and for nothing
@@ -22,7 +23,7 @@ from mesh.render.resource import Fields, duration, given, percent, resource
 from mesh.render.services import Service, default_routes
 from mesh.render.weights import Live
 from mesh.slug import slug
-from protos.contract import MODEL_NAME, MODEL_VERSION, SERVICE
+from protos.contract import COPY, MODEL_NAME, MODEL_VERSION, SERVICE
 
 _STREAM: Final = f"/{SERVICE}/ModelStreamInfer"
 _OFF: Final[Mapping[str, object]] = {"attempts": 0}
@@ -35,9 +36,12 @@ def virtual_service(service: Service, live: Live, *, proxyless: bool = False, in
     """
     lane = ingress if any(map(carries, service.models)) else None
     http = [
-        route.fields(lane, carries=carries(model))
-        for model in service.models
-        for route in _routes(service, model, live, proxyless=proxyless)
+        *(route.fields(lane, carries=False) for model in service.models for route in _to_copies(service, model)),
+        *(
+            route.fields(lane, carries=carries(model))
+            for model in service.models
+            for route in _routes(service, model, live, proxyless=proxyless)
+        ),
     ]
     spec = given(hosts=[service.host], gateways=[MESH, lane] if lane else None, http=http)
     return resource("VirtualService", service.namespace, service.resource_name, spec)
@@ -80,6 +84,17 @@ class _Route:
 
     def _match(self, headers: Fields) -> Fields:
         return given(uri={"exact": _STREAM} if self.stream else None, headers=headers or None)
+
+
+def _to_copies(service: Service, model: Model) -> Iterator[_Route]:
+    """For what each copy must get: loading takes its time, and is done once."""
+    for version, number in model.copies.items():
+        for index in range(number):
+            headers = _headers(service, model) | {MODEL_VERSION: {"exact": version}, COPY: {"exact": str(index)}}
+            destination = {"host": service.host, "subset": service.subset_of_copy(model, version, index)}
+            name = f"{_pin(model, version)}-copy{index}"
+            to: list[Fields] = [{"destination": destination}]
+            yield _Route(name, stream=False, headers=headers, destinations=to, policy={"retries": _OFF})
 
 
 def _routes(service: Service, model: Model, live: Live, *, proxyless: bool) -> Iterator[_Route]:

@@ -80,6 +80,10 @@ class Service:
         """The subset of a version's copies."""
         return f"{slug(model.name)}-v{version}" if self.shared else f"v{version}"
 
+    def subset_of_copy(self, model: Model, version: str, number: int) -> str:
+        """The subset of one copy."""
+        return f"{self.subset(model, version)}-copy{number}"
+
 
 def services(catalog: Catalog, gateway: GatewayWorkload) -> tuple[Service, ...]:
     """The services of a catalog, in its order. Raises RenderError with every mistake."""
@@ -105,6 +109,7 @@ def _port(model: Model) -> int:
 
 def _disagreements(service: Service) -> Iterator[str]:
     """Models of one host that say different things of it, and versions whose labels none of its copies can have."""
+    copies: dict[frozenset[tuple[str, str]], tuple[str, int | None]] = {}
     first = service.models[0].name
     for model in service.models:
         if _port(model) != service.port:
@@ -112,6 +117,10 @@ def _disagreements(service: Service) -> Iterator[str]:
         if model.labels != service.labels:
             yield f"model {model.name}: workload: must be {_words(service.labels)}, as {first} of the same host has it"
         for version, labels in model.versions.items():
+            number = model.copies.get(version)
+            other, there_are = copies.setdefault(frozenset(labels.items()), (f"{model.name} {version}", number))
+            if there_are != number:
+                yield f"model {model.name}: copies.{version}: must be as for {other}, which has the same copies"
             for key, value in labels.items():
                 if (there := service.labels.get(key, value)) != value:
                     yield f"model {model.name}: versions.{version}.{key}: every copy has {key}={there}"

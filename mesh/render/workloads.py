@@ -15,6 +15,7 @@ from mesh.istio.names import labels_match
 from mesh.render.resource import Fields, resource
 from mesh.render.services import GATEWAY, Service
 from mesh.render.source import Endpoints, RenderError
+from protos.contract import COPY_LABEL
 
 _PORT: Final = "grpc"
 _THIS_MACHINE: Final = "127.0.0.1"
@@ -65,7 +66,7 @@ def _copies(service: Service, endpoints: Endpoints) -> tuple[_Copies, list[str]]
     """The copies in the order of their endpoints, and what is wrong with these."""
     copies: dict[_Address, dict[str, str]] = {}
     mistakes: list[str] = []
-    for model, version, text in _listed(service, endpoints):
+    for model, version, index, text in _listed(service, endpoints):
         place = f"endpoints.{model.name}.{version}"
         try:
             address = _Address.read(text)
@@ -73,25 +74,30 @@ def _copies(service: Service, endpoints: Endpoints) -> tuple[_Copies, list[str]]
             mistakes.append(f"{place}: {text} is no IP address and port, as 127.0.0.1:8101 is")
             continue
         labels = copies.setdefault(address, dict(service.labels))
-        for key, value in model.versions[version].items():
+        number = {COPY_LABEL: str(index)} if version in model.copies else {}
+        for key, value in (model.versions[version] | number).items():
             if (there := labels.setdefault(key, value)) != value:
                 mistakes.append(f"{place}: the copy at {address} cannot have both {key}={there} and {key}={value}")
     return copies, mistakes
 
 
-def _listed(service: Service, endpoints: Endpoints) -> Iterator[tuple[Model, str, str]]:
-    """(model, version, address) of all that the endpoints say of a service."""
+def _listed(service: Service, endpoints: Endpoints) -> Iterator[tuple[Model, str, int, str]]:
+    """(model, version, which of its copies, address) of all that the endpoints say of a service."""
     for model in service.models:
         for version, addresses in endpoints.get(model.name, {}).items():
-            for address in addresses:
-                yield model, version, address
+            for index, address in enumerate(addresses):
+                yield model, version, index, address
 
 
 def _chosen_by_mistake(service: Service, endpoints: Endpoints, copies: _Copies) -> Iterator[str]:
+    """Copies that a version's labels choose beside its own, and a number of copies that is another."""
     for model in service.models:
         for version, addresses in endpoints.get(model.name, {}).items():
             listed = {_Address.read(text) for text in addresses}
             chosen = {one for one, labels in copies.items() if labels_match(model.versions[version], labels)}
+            if model.copies.get(version, len(addresses)) != len(addresses):
+                told = f"copies.{version} says {model.copies[version]}"
+                yield f"endpoints.{model.name}.{version}: there are {len(addresses)} here, but {told}"
             if others := sorted(chosen - listed):
                 yield (
                     f"endpoints.{model.name}.{version}: this version's labels choose the copy at {others[0]}, too: "

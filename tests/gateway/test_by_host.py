@@ -34,7 +34,7 @@ def route(name: str, version: str = "1") -> Route:
 
 
 def by_host(catalog: Catalog = CATALOG) -> ByHost:
-    return ByHost(catalog, grpc.aio.insecure_channel)
+    return ByHost(catalog, grpc.aio.insecure_channel, {})
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,41 @@ def test_models_beside(name: str, version: str, beside: set[str]) -> None:
     assert by_host().models_beside(route(name, version)) == beside
 
 
-def test_services_are_told_apart_by_host_and_labels() -> None:
-    upstream = by_host()
-    services = {upstream.service_of(route(*way)) for way in (("digits", "1"), ("digits", "2"), ("a", "1"), ("b", "1"))}
-    assert len(services) == 4
+async def keys(upstream: ByHost, *ways: Route) -> set[object]:
+    return {copy.key for way in ways for copy in await upstream.copies(way)}
+
+
+async def test_copies_are_told_apart_by_host_and_labels() -> None:
+    ways = [route(*way) for way in (("digits", "1"), ("digits", "2"), ("a", "1"), ("b", "1"))]
+    assert len(await keys(by_host(), *ways)) == 4
     other = model("d", "triton.svc:8001", v1={})
     shared = by_host({**CATALOG, "d": other})
-    assert shared.service_of(route("a", "2")) == shared.service_of(Route(other, "1", pinned=True, body=b""))
+    assert len(await keys(shared, route("a", "2"), Route(other, "1", pinned=True, body=b""))) == 1
+
+
+async def test_copies_are_called_one_by_one_where_it_is_said_how_many_there_are() -> None:
+    said = CATALOG["digits"].model_copy(update={"copies": {"1": 3}})
+    upstream = by_host({"digits": said})
+    each = await upstream.copies(Route(said, "1", pinned=True, body=b""))
+    assert [copy.words for copy in each] == [(("x-headrace-copy", number),) for number in "012"]
+    assert len({copy.key for copy in each}) == 3
+    assert all(copy.alone for copy in each)
+    (whichever,) = await upstream.copies(Route(said, "2", pinned=True, body=b""))
+    assert (whichever.words, whichever.alone) == ((), False)
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "local"),
+    [
+        ({}, False),
+        ({"1": ("127.0.0.1:1",)}, False),  # where the others are nobody says
+        ({"1": ("127.0.0.1:1",), "2": ("127.0.0.1:2",)}, True),
+        ({"1": ("127.0.0.1:1",), "2": ("10.0.0.1:2",)}, False),
+    ],
+)
+def test_a_model_is_local_if_all_its_copies_are_known_to_be(endpoints: dict[str, tuple[str, ...]], local: bool) -> None:
+    upstream = ByHost(CATALOG, grpc.aio.insecure_channel, {"digits": endpoints} if endpoints else {})
+    assert upstream.local == ({"digits"} if local else set())
 
 
 async def test_a_host_is_dialled_once_and_its_channel_closed() -> None:
@@ -67,7 +95,7 @@ async def test_a_host_is_dialled_once_and_its_channel_closed() -> None:
         dialled.append(host)
         return grpc.aio.insecure_channel(host)
 
-    upstream = ByHost(CATALOG, dial)
+    upstream = ByHost(CATALOG, dial, {})
     channels = [upstream.line(route(*way)).channel for way in (("a", "1"), ("a", "2"), ("b", "1"), ("digits", "1"))]
     assert dialled == ["triton.svc:8001", "digits.svc:8001"]
     assert channels[0] is channels[1] is channels[2]
@@ -77,7 +105,7 @@ async def test_a_host_is_dialled_once_and_its_channel_closed() -> None:
 
 
 async def test_a_host_gets_another_line_when_all_that_it_has_are_full() -> None:
-    upstream = ByHost(CATALOG, grpc.aio.insecure_channel, {"digits.svc:8001": 2}, full=2)
+    upstream = ByHost(CATALOG, grpc.aio.insecure_channel, {}, {"digits.svc:8001": 2}, full=2)
 
     def line() -> Line:
         return upstream.line(route("digits"))

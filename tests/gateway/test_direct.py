@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,8 +16,9 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from gateway.choose import Route
-from gateway.direct import Direct, Endpoints, mistakes, service_config, target_uri
+from gateway.direct import Direct, mistakes, service_config, target_uri
 from gateway.rpcs import RPCS
+from gateway.upstream import Endpoints
 from mesh.catalog import Catalog, Model
 from protos.contract import SERVICE
 
@@ -176,7 +179,45 @@ async def test_models_beside() -> None:
     assert upstream.models_beside(_route(one, "1")) == {"one", "three"}
     assert upstream.models_beside(_route(one, "2")) == {"one", "two"}
     assert upstream.models_beside(_route(two)) == {"one", "two"}
-    assert upstream.service_of(_route(one, "2")) == ("127.0.0.1:2", "127.0.0.1:3")
+
+
+async def addresses(*endpoints: str) -> list[str]:
+    upstream = Direct({"digits": {"1": endpoints}})
+    return [copy.address for copy in await upstream.copies(_route(_model()))]
+
+
+async def test_each_endpoint_is_a_copy_and_so_is_what_a_name_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    families = {"10.0.0.1": socket.AF_INET, "10.0.0.2": socket.AF_INET, "fd00::1": socket.AF_INET6}
+
+    async def getaddrinfo(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        found = {"both.svc": list(families), "six.svc": ["fd00::1"]}
+        return [(families[at], 1, 6, "", (at, port)) for at in found.get(host, ())] or _no_such_name()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    assert await addresses("127.0.0.1:2", "127.0.0.1:3") == ["127.0.0.1:2", "127.0.0.1:3"]
+    assert await addresses("both.svc:8001") == ["10.0.0.1:8001", "10.0.0.2:8001"]  # each once, not by each family
+    assert await addresses("six.svc:8001") == ["[fd00::1]:8001"]
+    assert await addresses("localhost:8001") == ["localhost:8001"]  # one machine's, whichever family it listens with
+    assert await addresses("gone.svc:8001") == ["gone.svc:8001"]  # and gRPC will say so
+
+
+def _no_such_name() -> list[tuple[object, ...]]:
+    raise OSError("no such name")
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "local"),
+    [
+        ({"1": ("127.0.0.1:1", "[::1]:2")}, True),
+        ({"1": ("localhost:1",)}, True),
+        ({"1": ("127.0.0.1:1",), "2": ("10.0.0.1:1",)}, False),
+        ({"1": ("127.0.0.1:1", "10.0.0.1:1")}, False),
+        ({"1": ("worker:1",)}, False),
+        ({"1": ("localhost.example:1",)}, False),
+    ],
+)
+def test_a_model_is_local_if_all_its_copies_can_only_be(endpoints: dict[str, tuple[str, ...]], local: bool) -> None:
+    assert Direct({"digits": endpoints}).local == ({"digits"} if local else set())
 
 
 async def test_one_channel_for_each_set_of_copies() -> None:

@@ -43,20 +43,30 @@ async def rows(world: World, **claims: str) -> list[tuple[str, str]]:
 
 
 async def test_the_index_is_merged_and_shows_what_the_caller_may_inspect(indexed: World) -> None:
-    assert sorted(await rows(indexed)) == [("digits", "1"), ("digits", "2"), ("shared", "1")]
+    assert sorted(await rows(indexed)) == [("dead", "1"), ("digits", "1"), ("digits", "2"), ("shared", "1")]
     assert sorted(await rows(indexed, scope="digits")) == [("digits", "1"), ("digits", "2")]
     assert ("secret", "1") in await rows(indexed, scope="manage")  # the row was there to be seen
     assert (await refused(rows(indexed, scope="nothing"))).reason == "NOT_GRANTED"
 
 
-async def test_each_service_is_asked_once(indexed: World) -> None:
+async def test_each_copy_is_asked_once_whatever_it_holds(indexed: World) -> None:
     await rows(indexed)
     assert [len(worker.calls) for worker in indexed.workers.values()] == [1, 1]
 
 
-async def test_a_service_that_is_down_is_left_out_of_the_index(indexed: World) -> None:
+async def test_a_copy_that_is_down_is_told_of_in_the_index(indexed: World) -> None:
     indexed.two.behaviour[INDEX] = failing(Code.UNAVAILABLE)
-    assert sorted(await rows(indexed)) == [("digits", "1"), ("shared", "1")]
+    answer = pb.RepositoryIndexResponse.FromString(await indexed.call("RepositoryIndex", b""))
+    assert sorted((row.name, row.version, row.state, row.reason) for row in answer.models) == [
+        ("dead", "1", "UNKNOWN", "no answer from 1 of 1 copies"),
+        ("digits", "1", "READY", ""),
+        ("digits", "2", "UNKNOWN", "no answer from 1 of 1 copies"),
+        ("shared", "1", "READY", ""),
+    ]
+    ready = pb.RepositoryIndexRequest(ready=True).SerializeToString()
+    answer = pb.RepositoryIndexResponse.FromString(await indexed.call("RepositoryIndex", ready))
+    assert sorted((row.name, row.version) for row in answer.models) == [("digits", "1"), ("shared", "1")]
+    assert not pb.RepositoryIndexRequest.FromString(indexed.one.calls[-1][1]).ready
     indexed.one.behaviour[INDEX] = failing(Code.UNAVAILABLE)
     assert (await refused(rows(indexed))).reason == "MODEL_NOT_READY"
 
@@ -87,7 +97,8 @@ async def test_a_load_reaches_every_copy(world: World) -> None:
 
     world.two.behaviour[LOAD] = failing(Code.INVALID_ARGUMENT, "no such file")
     told = await refused(world.call("RepositoryModelLoad", message, scope="manage:digits"))
-    assert (told.status, told.text) == (Code.INVALID_ARGUMENT, "no such file")
+    assert (told.status, told.reason) == (Code.INVALID_ARGUMENT, None)
+    assert told.text == "1 of 2 copies failed: digits 2, copy 1: no such file"
 
 
 FURTHER = [

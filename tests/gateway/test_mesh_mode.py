@@ -16,6 +16,7 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2
 
 from mesh.testing import Mesh
+from protos import grpc_service_pb2 as pb
 from tests.envoy import needs_envoy
 from tests.gateway.mesh_world import World, behind_a_mesh, infer_request
 from tests.gateway.test_service import refused
@@ -231,6 +232,51 @@ async def test_without_state_the_same_calls_go_anywhere(world: World) -> None:
     seen = await copies_by_sequence(world)
     assert set(seen) == {""}
     assert len(seen[""]) == 2
+
+
+# ---- every copy ----
+
+LOAD = SERVICE + "RepositoryModelLoad"
+OF_DIGITS = pb.RepositoryModelLoadRequest(model_name="digits").SerializeToString()
+
+
+async def test_what_every_copy_must_get_each_gets_once(tmp_path: Path) -> None:
+    """By routes of their own, without the model's timeout and retries; callers cannot take these."""
+    async with behind_a_mesh(tmp_path, copies={"1": 2, "2": 1}, timeout="300ms", ejection={"most": "100%"}) as world:
+        workers = world.mesh.workers.values()
+        for worker in workers:
+            worker.answers(after=0.5)
+        call = world.channel.unary_unary(LOAD)(OF_DIGITS, metadata=world.metadata, timeout=10)
+        await call
+        assert dict(await call.initial_metadata())["x-headrace-copies"] == "3/3"
+        assert [len(worker.requests) for worker in workers] == [1, 1, 1]
+
+        for worker in workers:
+            worker.answers()
+        ill = next(iter(workers))
+        ill.answers(Code.UNAVAILABLE)
+        for _ in range(8):  # more than eject a copy from inference
+            told = await refused(world.channel.unary_unary(LOAD)(OF_DIGITS, metadata=world.metadata, timeout=10))
+            assert (told.status, told.reason) == (Code.UNAVAILABLE, "MODEL_NOT_READY")
+            assert told.text == "1 of 3 copies failed: digits 1, copy 1: it does not answer"
+        assert [len(worker.requests) for worker in workers] == [9, 9, 9]
+
+        ill.answers()
+        for worker in workers:
+            worker.requests.clear()
+        for _ in range(20):
+            await world.infer(more=[("x-headrace-copy", "0"), ("x-model-version", "1")])
+        assert all(worker.requests for worker in workers if worker.labels["version"] == "v1")
+        assert {headers.get("x-headrace-copy") for headers in world.requests("1", "2")} == {None}
+
+
+async def test_where_the_mesh_chooses_the_copy_nothing_is_done_by_halves(world: World) -> None:
+    told = await refused(world.channel.unary_unary(LOAD)(OF_DIGITS, metadata=world.metadata, timeout=10))
+    assert (told.status, told.reason) == (Code.FAILED_PRECONDITION, "COPIES_UNKNOWN")
+    assert not world.requests("1", "2")
+    statistics = world.channel.unary_unary(SERVICE + "ModelStatistics")(b"", metadata=world.metadata, timeout=10)
+    await statistics
+    assert dict(await statistics.initial_metadata())["x-headrace-copies"] == "2/?"
 
 
 # ---- a shadow ----

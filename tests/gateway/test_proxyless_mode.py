@@ -14,9 +14,14 @@ import grpc.aio
 import pytest
 from cryptography import x509
 
+from gateway.settings import load as settings_of
+from headrace.rendering import source_of
 from mesh.ads.server import Ads
 from mesh.ads.stream import Verdict
-from tests.gateway.world import INFER, Refusal, Worker, failing, refusal
+from mesh.render.files import render
+from protos import grpc_service_pb2 as pb
+from tests.gateway.tokens import Issuer
+from tests.gateway.world import INFER, Refusal, Worker, echo, failing, refusal
 from tests.gateway.xds_world import (
     HOST,
     IDENTITY,
@@ -36,9 +41,11 @@ from tests.gateway.xds_world import (
     publish,
     reaches,
     routes,
+    settings,
     worker_certificate,
 )
 
+LOAD = "inference.GRPCInferenceService/RepositoryModelLoad"
 OFF = "{attempts: 0}"
 PLAIN = SUBSETS.replace("  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n", "")
 
@@ -195,6 +202,29 @@ async def test_certificates_are_rotated_under_load(tmp_path: Path) -> None:
                     await reaches(mesh.one, 10)
     assert len(serials(mesh.one)) == 4
     assert {who for who, _ in mesh.one.peers} == {IDENTITY}
+
+
+async def test_what_every_copy_must_get_each_gets(tmp_path: Path) -> None:
+    """By the routes that `headrace mesh render` writes."""
+    said = {"versions": {"1": {"version": "v1"}}, "traffic": {}, "copies": {"1": 3}}
+    rendered = render(source_of(settings_of(settings(tmp_path, Issuer(), **said), {})), {})["digits.yaml"]
+    ours = authority()
+    workers = Guarded(), Guarded()
+    async with contextlib.AsyncExitStack() as stack:
+        for worker in workers:
+            worker.behaviour["/" + LOAD] = echo
+            await stack.enter_async_context(guarded(worker, worker_certificate(ours), ours.roots))
+        ads, _ = await stack.enter_async_context(control_plane())
+        door = await stack.enter_async_context(gateway(tmp_path, ads.address, Identity(tmp_path, ours).files, **said))
+        copies = (copy(f"w{number}", "v1", worker.address, number) for number, worker in enumerate(workers))
+        publish(ads, SERVICE, *copies, rendered)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await door.call(LOAD, pb.RepositoryModelLoadRequest(model_name="digits").SerializeToString())
+        await door.infer()
+    assert refusal(caught.value).text == "1 of 3 copies failed: digits 1, copy 3: it does not answer"
+    assert [[path for path, _, _ in worker.calls].count("/" + LOAD) for worker in workers] == [1, 1]
+    assert {worker.calls[0][2]["x-headrace-copy"] for worker in workers} == {"0", "1"}
+    assert {who for worker in workers for who, _ in worker.peers} == {IDENTITY}
 
 
 def serials(worker: Guarded) -> set[int]:

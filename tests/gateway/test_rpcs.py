@@ -46,6 +46,12 @@ def test_actions() -> None:
     assert by_action[Action.INSPECT] >= {"ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics"}
 
 
+def test_what_is_about_the_machines_memory() -> None:
+    assert {rpc.name for rpc in RPCS.values() if rpc.shared_memory} == {
+        name for name in _ROWS if "SharedMemory" in name
+    }
+
+
 def test_only_liveness_and_readiness_need_no_token() -> None:
     assert {rpc.name for rpc in RPCS.values() if rpc.open} == {"ServerLive", "ServerReady"}
     assert all(rpc.way == "local" for rpc in RPCS.values() if rpc.open)

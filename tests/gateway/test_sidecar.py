@@ -34,7 +34,7 @@ def test_a_host_has_as_many_connections_as_its_breakers_allow_calls() -> None:
 
 async def test_calls_go_to_the_sidecar_by_channels_for_each_host() -> None:
     async with running(Worker()) as sidecar:
-        upstream = Sidecar(CATALOG, sidecar.address)
+        upstream = Sidecar(CATALOG, sidecar.address, {})
         try:
             assert upstream.line(route("a")) is upstream.line(route("a")) is not upstream.line(route("digits"))
             for model in ("a", "digits"):
@@ -47,7 +47,7 @@ async def test_calls_go_to_the_sidecar_by_channels_for_each_host() -> None:
 async def test_without_a_sidecars_address_the_host_itself_is_called() -> None:
     async with running(Worker()) as worker:
         worker_model = model("digits", worker.address.replace("127.0.0.1", "localhost"), v1=ONE)
-        upstream = Sidecar({"digits": worker_model}, None)
+        upstream = Sidecar({"digits": worker_model}, None, {})
         try:
             channel = upstream.line(Route(worker_model, "1", pinned=True, body=b"")).channel
             await channel.unary_unary(INFER)(b"", timeout=10)
@@ -63,7 +63,7 @@ async def test_a_failed_call_is_not_tried_again() -> None:
         return await context.abort(grpc.StatusCode.UNAVAILABLE, "no")
 
     async with running(Worker({INFER: fail})) as sidecar:
-        upstream = Sidecar(CATALOG, sidecar.address)
+        upstream = Sidecar(CATALOG, sidecar.address, {})
         try:
             with pytest.raises(grpc.aio.AioRpcError):
                 await upstream.line(route("a")).channel.unary_unary(INFER)(b"", timeout=10)

@@ -58,7 +58,7 @@ spec:
 """
 
 
-def copy(name: str, version: str, address: str) -> str:
+def copy(name: str, version: str, address: str, number: int = 0) -> str:
     """A worker as the mesh knows it."""
     host, _, port = address.rpartition(":")
     return f"""
@@ -68,7 +68,7 @@ metadata: {{name: {name}, namespace: models}}
 spec:
   address: {host}
   ports: {{grpc: {port}}}
-  labels: {{app: digits, version: {version}}}
+  labels: {{app: digits, version: {version}, apps.kubernetes.io/pod-index: "{number}"}}
   serviceAccount: digits
 """
 
@@ -178,6 +178,12 @@ class Gateway:
     channel: grpc.aio.Channel
     issuer: Issuer
 
+    async def call(self, method: str, message: bytes) -> bytes:
+        """One call of any method, `SERVICE/NAME`."""
+        token: Metadata = [("authorization", f"Bearer {self.issuer.token()}")]
+        answer: bytes = await self.channel.unary_unary(f"/{method}")(message, metadata=token, timeout=20)
+        return answer
+
     async def infer(
         self, version: str = "", *, metadata: Metadata | None = None, size: int = 0
     ) -> pb.ModelInferResponse:
@@ -198,7 +204,7 @@ def settings(folder: Path, issuer: Issuer, **model: Any) -> Path:
         "issuers": [
             {"issuer": issuer.name, "audiences": ["headrace"], "jwks": "file:jwks.json", "algorithms": ["ES256"]}
         ],
-        "grants": [{"to": {"issuer": issuer.name}, "models": ["*"], "actions": ["infer", "inspect"]}],
+        "grants": [{"to": {"issuer": issuer.name}, "models": ["*"], "actions": ["infer", "inspect", "manage"]}],
         "models": [
             {"name": "digits", "host": ADDRESS, "versions": labels, "traffic": {"1": 90, "2": 10}, **model},
         ],
@@ -210,10 +216,10 @@ def settings(folder: Path, issuer: Issuer, **model: Any) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def gateway(folder: Path, server: str, certificates: Certificates | None) -> AsyncIterator[Gateway]:
+async def gateway(folder: Path, server: str, certificates: Certificates | None, **model: Any) -> AsyncIterator[Gateway]:
     """`headrace gateway` in mode xds, by this control plane."""
     issuer = Issuer()
-    config = settings(folder, issuer)
+    config = settings(folder, issuer, **model)
     file = folder / "bootstrap.json"
     file.write_text(json.dumps(bootstrap(server, GATEWAY, certificates)))
     async with (

@@ -25,6 +25,11 @@ def _model(**changes: object) -> Model:
     return Model.model_validate({name: value for name, value in merged.items() if value is not ...})
 
 
+def test_copies_are_of_versions_that_there_are() -> None:
+    made = Model.model_validate({"name": "m", "host": "m.svc:1", "versions": {"1": {}}, "copies": {"1": 2, "2": 1}})
+    assert list(made.mistakes()) == [(("copies", "2"), "version 2 is not among the versions")]
+
+
 def test_a_model() -> None:
     model = _model()
     assert (model.name, model.host) == ("digits", "digits.models.svc.cluster.local:8001")

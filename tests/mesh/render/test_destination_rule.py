@@ -40,6 +40,24 @@ def test_a_model_alone_has_its_limits_on_the_rule() -> None:
     ]
 
 
+LABEL = "apps.kubernetes.io/pod-index"
+NEVER = {"consecutiveGatewayErrors": 0, "consecutive5xxErrors": 0}
+
+
+def test_each_copy_is_a_subset_that_nothing_is_ejected_from() -> None:
+    found = spec(canary(copies={"1": 2}))["subsets"]
+    assert [one["name"] for one in found] == ["v1", "v2", "v1-copy0", "v1-copy1"]
+    assert found[3] == {
+        "name": "v1-copy1",
+        "labels": {"version": "v1", LABEL: "1"},
+        "trafficPolicy": {"outlierDetection": NEVER},
+    }
+    assert "trafficPolicy" not in spec(canary(copies={"1": 2}, ejection=None))["subsets"][3]
+    shared = spec(model("a", copies={"1": 1}), model("b", copies={"1": 1}))["subsets"]
+    assert shared[2]["name"] == "a-v1-copy0"
+    assert shared[2]["trafficPolicy"] == shared[0]["trafficPolicy"] | {"outlierDetection": NEVER}
+
+
 def test_what_a_request_can_provoke_need_not_be_counted() -> None:
     """A 0 switches it off; without the field Envoy would count to 5."""
     counted = spec(model(ejection={"errors": 3, "count": "gateway"}))["trafficPolicy"]["outlierDetection"]

@@ -41,6 +41,19 @@ def test_a_pin_matches_the_version_and_the_default_everything() -> None:
     assert found["digits-v2"]["route"] == [{"destination": {"host": HOST, "subset": "v2"}}]
 
 
+def test_each_copy_has_a_route_of_its_own_before_all_others() -> None:
+    found = routes(canary(copies={"1": 2}), ingress="infer/express-lane")
+    assert list(found)[:3] == ["digits-v1-copy0", "digits-v1-copy1", "digits-v1-stream"]
+    headers = {"x-model-version": {"exact": "1"}, "x-headrace-copy": {"exact": "1"}}
+    assert found["digits-v1-copy1"] == {
+        "name": "digits-v1-copy1",
+        "match": [{"headers": headers, "gateways": ["mesh"]}],  # none for the lane, which carries no such call
+        "route": [{"destination": {"host": HOST, "subset": "v1-copy1"}}],
+        "retries": {"attempts": 0},
+    }
+    assert not any("copy" in name for name in routes(canary()))
+
+
 def test_where_a_host_is_shared_every_route_matches_the_model() -> None:
     for name, route in routes(canary(), model("faces")).items():
         (match,) = route["match"]

@@ -34,6 +34,14 @@ def test_a_host_that_is_no_service_of_a_namespace(host: str) -> None:
     assert mistake.startswith(f"model digits: host: {host} names no service of a namespace, as digits.models.svc.")
 
 
+def test_models_of_the_same_copies_agree_on_how_many_there_are() -> None:
+    two = model("b", copies={"1": 2})
+    services(catalog(model("a", copies={"1": 2}), two), GATEWAY)
+    assert mistakes(model("a", copies={"1": 1}), two) == (
+        "model b: copies.1: must be as for a 1, which has the same copies",
+    )
+
+
 def test_a_model_alone_gives_its_name_and_its_versions_theirs() -> None:
     found = service(canary(name="Digits_2"))
     assert found.resource_name.startswith("digits-2-")

@@ -51,6 +51,15 @@ def test_a_copy_has_the_labels_of_its_version() -> None:
     }
 
 
+def test_copies_that_are_called_one_by_one_have_their_numbers() -> None:
+    endpoints = {"digits": {"1": ("127.0.0.1:8101", "127.0.0.1:8102"), "2": ("127.0.0.1:8103",)}}
+    found = copies(endpoints, canary(copies={"1": 2}))
+    assert [one["labels"].get("apps.kubernetes.io/pod-index") for one in found.values()] == ["0", "1", None]
+    assert mistakes(endpoints, canary(copies={"1": 3})) == (
+        "endpoints.digits.1: there are 2 here, but copies.1 says 3",
+    )
+
+
 def test_a_copy_that_serves_several_is_there_once_with_the_labels_of_all() -> None:
     models = (model("a", versions={"1": {"pool": "l4"}}), model("b", versions={"1": {"gpu": "yes"}}), model("c"))
     every = {name: {"1": ("127.0.0.1:8101",)} for name in "abc"}
