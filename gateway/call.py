@@ -19,20 +19,33 @@ _INPUTS, _OUTPUTS = 5, 6  # ModelInferRequest
 _PARAMETERS = {_INPUTS: 4, _OUTPUTS: 2}  # InferInputTensor.parameters, InferRequestedOutputTensor.parameters
 _SHARED_MEMORY = b"shared_memory_"
 _REQUEST_PARAMETERS = 4  # ModelInferRequest
-_SEQUENCE, _SEQUENCE_END = b"sequence_id", b"sequence_end"
+_SEQUENCE, _SEQUENCE_START, _SEQUENCE_END = b"sequence_id", b"sequence_start", b"sequence_end"
 _OF_SEQUENCES = b"sequence_"
-_NOTHING = ("", "0")  # no sequence, as Triton has it, and no end
+_NOTHING = (("", False), ("", True), ("0", False))  # no sequence, as Triton has it, and no start or end
 _INTEGERS, _TEXT = (1, 2, 5), 3  # InferParameter: bool, int64 and uint64; string
 LONGEST = 1024  # bytes of a name, a version or an id: a caller's word is hashed, quoted and logged
+
+
+class InSequence(NamedTuple):
+    """A call's place in a sequence: of which `id` (`text`: a string, and no integer), and whether first or last in it.
+
+    `field` is where the id stands in the message.
+    """
+
+    id: str
+    text: bool
+    starts: bool
+    ends: bool
+    field: Extent
 
 
 class Call(NamedTuple):
     """One message: the RPC, its bytes, and the few fields the gateway decides by.
 
-    `model`, `version`, `id` and `sequence` are empty where the message names none. `version_field` is where the version
-    stands in `body`. `sequence_end` says whether it is its sequence's last call; `shared_memory` whether a tensor is to
-    be read from, or written to, memory of the worker's machine; `reaches_server` whether, model or no model, the call
-    could change more of a server than that model.
+    `model`, `version` and `id` are empty, `sequence` is None where the message names none. `version_field` is where the
+    version stands in `body`. `shared_memory` says whether a tensor is to be read from, or written to, memory of the
+    worker's machine; `reaches_server` whether, model or no model, the call could change more of a server than that
+    model.
     """
 
     rpc: Rpc
@@ -40,8 +53,7 @@ class Call(NamedTuple):
     model: str
     version: str
     id: str
-    sequence: str
-    sequence_end: bool
+    sequence: InSequence | None
     version_field: Extent | None
     shared_memory: bool
     reaches_server: bool
@@ -63,7 +75,7 @@ def malformed(public: str) -> HeadraceError:
 def _read(rpc: Rpc, body: bytes) -> Call:
     strings: dict[int, str] = {}
     version_field: Extent | None = None
-    parameters: list[tuple[bytes, str]] = []
+    parameters: list[tuple[bytes, str, bool, Extent]] = []
     shared_memory = False
     reaches_server = False
     wanted = (rpc.model, rpc.version, rpc.id)
@@ -81,15 +93,15 @@ def _read(rpc: Rpc, body: bytes) -> Call:
                 raise Malformed(f"field {number} is no tensor")
             shared_memory = _names_shared_memory(body, number, value, end, budget)
         elif infers and number == _REQUEST_PARAMETERS and body.find(_OF_SEQUENCES, value, end) >= 0:
-            parameters.append(_parameter(body, value, end, budget))
+            parameters.append((*_parameter(body, value, end, budget), Extent(start, end)))
         elif number == rpc.settings:
             reaches_server = True
     version = strings.get(rpc.version, "")
     if version and not well_formed_version(version):
         raise Malformed("model_version is neither a positive integer nor an alias")
     model, call_id = strings.get(rpc.model, ""), strings.get(rpc.id, "")
-    sequence, ends = _sequence(parameters)
-    return Call(rpc, body, model, version, call_id, sequence, ends, version_field, shared_memory, reaches_server)
+    sequence = _sequence(parameters)
+    return Call(rpc, body, model, version, call_id, sequence, version_field, shared_memory, reaches_server)
 
 
 def _string(body: bytes, number: int, wire_type: int, value: int, end: int) -> str:
@@ -103,31 +115,35 @@ def _string(body: bytes, number: int, wire_type: int, value: int, end: int) -> s
         raise Malformed(f"field {number} is no UTF-8") from None
 
 
-def _sequence(parameters: Sequence[tuple[bytes, str]]) -> tuple[str, bool]:
-    """The sequence that the request is part of, and whether it ends with it."""
-    named = [text for name, text in parameters if name == _SEQUENCE]
+def _sequence(parameters: Sequence[tuple[bytes, str, bool, Extent]]) -> InSequence | None:
+    """The sequence that the request is part of, from its parameters: name, value, whether that is text, and where."""
+    named = [parameter for parameter in parameters if parameter[0] == _SEQUENCE]
     if len(named) > 1:
         raise Malformed("sequence_id occurs twice")
-    if not named or named[0] in _NOTHING:
-        return "", False
-    return named[0], any(name == _SEQUENCE_END and text not in _NOTHING for name, text in parameters)
+    if not named or named[0][1:3] in _NOTHING:
+        return None
+    said = {name for name, value, text, _ in parameters if (value, text) not in _NOTHING}
+    _, value, text, field = named[0]
+    return InSequence(value, text, _SEQUENCE_START in said, _SEQUENCE_END in said, field)
 
 
-def _parameter(body: bytes, start: int, end: int, budget: Budget) -> tuple[bytes, str]:
-    """The name and the text of a parameter of the request (a map's entry, `body[start:end]`)."""
+def _parameter(body: bytes, start: int, end: int, budget: Budget) -> tuple[bytes, str, bool]:
+    """The name and the value of a parameter of the request (`body[start:end]`), and whether that is text."""
     key, parameter = b"", (end, end)
     for number, inner_type, _, value, value_end in fields(body, start, end, budget):
         if number == 1 and inner_type == LENGTH:
             key = body[value:value_end]
         elif number == 2 and inner_type == LENGTH:
+            if parameter != (end, end):
+                raise Malformed("a parameter has two values")  # of which parsers make one
             parameter = (value, value_end)
-    text = ""
+    said, text = "", False
     for number, inner_type, _, value, value_end in fields(body, *parameter, budget):
         if number in _INTEGERS and inner_type == VARINT:
-            text = str(integer(body, value, value_end))
+            said, text = str(integer(body, value, value_end)), False
         elif number == _TEXT:
-            text = _string(body, number, inner_type, value, value_end)
-    return key, text
+            said, text = _string(body, number, inner_type, value, value_end), True
+    return key, said, text
 
 
 def _names_shared_memory(body: bytes, tensor: int, start: int, end: int, budget: Budget) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import NamedTuple
 
 import grpc
 
 from gateway.authorize import Permit
-from gateway.call import Call
-from gateway.wire import replace, string_field
+from gateway.call import Call, InSequence
+from gateway.sequence_id import lot, of_caller, parameter
+from gateway.wire import Extent, replace, string_field
 from mesh.catalog import Catalog, Model
 from protos.errors import HeadraceError, Reason
 
@@ -19,7 +19,8 @@ class Route(NamedTuple):
 
     `pinned` says whether the version was named, by the caller or (where versions share their copies) by us, and so
     travels as `x-model-version`; otherwise the mesh is free to draw. `sequence` (empty: none) is what the copy is
-    chosen by where the model keeps state between calls, until `sequence_end`.
+    chosen by, and knows the sequence by, where the model keeps state between calls; the caller calls it
+    `sequence_called`. It is new where it starts, and over with its end.
     """
 
     model: Model
@@ -27,6 +28,8 @@ class Route(NamedTuple):
     pinned: bool
     body: bytes
     sequence: str = ""
+    sequence_called: str = ""
+    sequence_start: bool = False
     sequence_end: bool = False
 
 
@@ -42,10 +45,12 @@ def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
             Reason.TOO_LARGE,
             f"the request has {len(call.body)} bytes; {model.name} takes at most {model.max_request}",
         )
+    if model.sequence and call.sequence:
+        sequence = of_caller(permit.caller, call.sequence)
+        version = resolve(model, call.version) if call.version else drawn(model, lot(sequence))
+        return in_sequence(call, call.sequence, sequence, model, version)
     if call.version:
         return pin(call, model, resolve(model, call.version))
-    if model.sequence and call.sequence:
-        return pin(call, model, drawn(model, lot(call.sequence)))
     version = drawn(model, draw)
     if model.shares_copies(version):
         return pin(call, model, version)
@@ -57,9 +62,28 @@ def pin(call: Call, model: Model, version: str) -> Route:
     body = call.body
     if call.version != version:
         body = replace(body, call.version_field, string_field(call.rpc.version, version))
-    if not model.sequence:
-        return Route(model, version, pinned=True, body=body)
-    return Route(model, version, pinned=True, body=body, sequence=call.sequence, sequence_end=call.sequence_end)
+    return Route(model, version, pinned=True, body=body)
+
+
+def in_sequence(call: Call, place: InSequence, sequence: str, model: Model, version: str) -> Route:
+    """The route of a sequence's call to that version, whose copies shall know it by that name."""
+    edits = [(place.field, parameter(place, sequence))]
+    if call.version != version:
+        at_the_end = Extent(len(call.body), len(call.body))
+        edits.append((call.version_field or at_the_end, string_field(call.rpc.version, version)))
+    body = call.body
+    for old, new in sorted(edits, reverse=True):  # from the end, so that places stay
+        body = replace(body, old, new)
+    return Route(
+        model,
+        version,
+        pinned=True,
+        body=body,
+        sequence=sequence,
+        sequence_called=place.id,
+        sequence_start=place.starts,
+        sequence_end=place.ends,
+    )
 
 
 def find(catalog: Catalog, name: str) -> Model:
@@ -78,11 +102,6 @@ def resolve(model: Model, asked: str) -> str:
             grpc.StatusCode.NOT_FOUND, Reason.VERSION_UNKNOWN, f"{model.name} has no version or alias {asked!r}"
         )
     return version
-
-
-def lot(sequence: str) -> float:
-    """What a sequence draws, in [0, 1): the same for each of its calls."""
-    return int.from_bytes(blake2b(sequence.encode(), digest_size=6).digest()) / 2**48
 
 
 def drawn(model: Model, draw: float) -> str:

@@ -1,13 +1,14 @@
 """Direct mode: the channels to the workers. Law: gRPC's own client does what the mesh does elsewhere.
 
-By its service config: round robin over the copies, health checks (a copy whose `grpc.health.v1` says NOT_SERVING gets
-no calls), retries with throttling.
+By its service config: round robin over the copies, or, for sequences, a ring (gRFC A42 and A76, which is the same in
+every process), health checks (a copy whose `grpc.health.v1` says NOT_SERVING gets no calls), retries with throttling.
 Service config: https://github.com/grpc/grpc/blob/master/doc/service_config.md.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,7 @@ from gateway.choose import Route
 from gateway.rpcs import RPCS, Action
 from gateway.upstream import CHANNEL, Line, tried_again
 from mesh.catalog import Catalog, Model
-from protos.contract import SERVICE
+from protos.contract import SEQUENCE_ID, SERVICE
 
 Endpoints = Mapping[str, Mapping[str, tuple[str, ...]]]
 """model -> version -> addresses of its copies, `HOST:PORT`."""
@@ -32,6 +33,9 @@ _RETRYABLE: Final = {
     "cancelled": "CANCELLED",
 }
 _MOST_TOKENS: Final = 100  # of retry throttling; half of them spent, and retries pause
+_RING_BY_HEADER: Final = "GRPC_EXPERIMENTAL_RING_HASH_SET_REQUEST_HASH_KEY"  # without which gRPC knows no such ring
+_POINTS: Final = 128  # of a copy on the ring, however many there are: another one moves no sequence between two others
+_RING: Final = 4096  # points at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ class Direct:
         line = self._known.get(place)
         if line is None:
             model = route.model
-            target = Target(self.service_of(route), model.host, json.dumps(service_config(model)), model.max_request)
+            copies = self.service_of(route)
+            target = Target(copies, model.host, json.dumps(service_config(model, len(copies))), model.max_request)
             line = self._known[place] = self._lines.get(target) or Line(_open(target))
             self._lines[target] = line
         return line
@@ -86,6 +91,7 @@ class Direct:
 
 
 def _open(target: Target) -> grpc.aio.Channel:
+    os.environ.setdefault(_RING_BY_HEADER, "true")
     return grpc.aio.insecure_channel(
         target_uri(target.addresses),
         options=(
@@ -104,8 +110,6 @@ def mistakes(catalog: Catalog, endpoints: Endpoints) -> Iterable[tuple[tuple[str
             addresses = endpoints.get(model.name, {}).get(version, ())
             if not addresses:
                 yield (model.name,), f"model {model.name} has no endpoints for version {version}"
-            elif model.sequence and len(addresses) > 1:
-                yield (model.name, version), "a sequence model has one copy of a version, unless behind a mesh"
             elif len(addresses) > 1 and {_family(address) for address in addresses} not in ({"ipv4"}, {"ipv6"}):
                 yield (
                     (model.name, version),
@@ -126,10 +130,10 @@ def target_uri(addresses: tuple[str, ...]) -> str:
     return f"dns:///{addresses[0]}" if family == "dns" else f"{family}:{','.join(addresses)}"
 
 
-def service_config(model: Model) -> dict[str, object]:
+def service_config(model: Model, copies: int = 1) -> dict[str, object]:
     """The gRPC service config: what an idempotent call's failure is retried for, how often, and who is asked."""
     config: dict[str, object] = {
-        "loadBalancingConfig": [{"round_robin": {}}],
+        "loadBalancingConfig": [_balancing(model, copies)],
         "healthCheckConfig": {"serviceName": ""},
     }
     codes = sorted({_RETRYABLE[on] for on in model.retries.on})
@@ -150,3 +154,10 @@ def service_config(model: Model) -> dict[str, object]:
         if model.retries.budget is not None:
             config["retryThrottling"] = {"maxTokens": _MOST_TOKENS, "tokenRatio": model.retries.budget}
     return config
+
+
+def _balancing(model: Model, copies: int) -> dict[str, object]:
+    if not model.sequence:
+        return {"round_robin": {}}
+    points = min(_POINTS * copies, _RING) if copies > 1 else _RING  # behind one name may be many
+    return {"ring_hash_experimental": {"requestHashHeader": SEQUENCE_ID, "minRingSize": points}}

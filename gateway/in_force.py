@@ -15,6 +15,7 @@ from gateway.authorize import Authorizer
 from gateway.grants import Grant
 from gateway.lane import Front, Generation, Lane
 from gateway.local import Local
+from gateway.pinned import Pinned
 from gateway.service import Steps
 from gateway.settings import Settings
 from gateway.upstream import Upstream
@@ -33,6 +34,7 @@ class Built:
     front: Front | None
     upstream: Callable[[Settings], Upstream]
     draw: Callable[[], float]
+    pinned: Pinned
 
 
 class InForce:
@@ -60,6 +62,7 @@ class InForce:
             local=built.local,
             lane=_lane(settings, built) if teaches else None,
             draw=built.draw,
+            pinned=built.pinned,
             now=lambda: self.steps,
         )
         self.settings = settings

@@ -24,6 +24,7 @@ from gateway.exchange import Context, Exchange
 from gateway.forward import forward
 from gateway.lane import Lane
 from gateway.local import Local
+from gateway.pinned import Pinned
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
 from gateway.rpcs import RPCS, Rpc
@@ -51,6 +52,7 @@ class Steps:
     local: Local
     lane: Lane | None
     draw: Callable[[], float]
+    pinned: Pinned
     now: Callable[[], Steps]
 
     async def answer_locally(self, exchange: Exchange) -> bytes:
@@ -111,7 +113,8 @@ class Steps:
     def decide(self, caller: Caller, call: Call) -> tuple[Permit, Route]:
         """May it, and where to. Raises HeadraceError."""
         permit = self.authorizer.authorize(caller, call)
-        return permit, choose(call, permit, self.catalog, self.draw())
+        route = choose(call, permit, self.catalog, self.draw())
+        return permit, self.pinned.stay(call, route) if route.sequence else route
 
 
 Way = Callable[[Steps, Exchange], Awaitable[bytes | None]]

@@ -23,6 +23,7 @@ from gateway.call import LONGEST
 from gateway.choose import Route
 from gateway.exchange import Exchange
 from gateway.headers import to_worker
+from gateway.pinned import told
 from gateway.upstream import Upstream
 from gateway.wire import LENGTH, Malformed, bytes_field, fields, string_field
 from protos.errors import HeadraceError, Reason
@@ -124,7 +125,8 @@ class _Relay:
                     await self._write(answer)
                 await _finished(call)
             except grpc.aio.AioRpcError as error:
-                raise worker_error(error, exchange.request_id) from None
+                lost = route._replace(sequence_start=False)  # more may have come than the first message
+                raise told(worker_error(error, exchange.request_id), lost) from None
             finally:
                 call.cancel()
 

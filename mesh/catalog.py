@@ -131,13 +131,28 @@ class Shadow(Frozen):
     share: Share = 1.0
 
 
+class Sequences(Frozen):
+    """The model keeps state between the calls of a sequence, each of which stays with one version and one copy.
+
+    A gateway forgets which version that is once a sequence has been silent for `idle`; no worker should keep a silent
+    one for longer (`max_sequence_idle_microseconds`).
+    """
+
+    idle: Annotated[Duration, Field(ge=0.001)] = 60.0
+
+
+def _sequences(value: object) -> object:
+    """`true` is all as it is unless something is said; `false` is none."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
 class Model(Frozen):
     """One model as callers know it.
 
     `host` is what the mesh knows its service by, and `workload` the labels of every copy behind it (unsaid: `app`, the
     host's first label); `versions` gives each version the labels of its own copies among these (no labels: the versions
     share their copies); `traffic` the weights, adding up to 100, of calls that pin no version. Calls of one sequence
-    of a `sequence` model go to one copy and are not retried.
+    of a model with `sequence` go to one version and copy, and are not retried.
     """
 
     name: ModelName
@@ -152,7 +167,7 @@ class Model(Frozen):
     retries: Retries = Retries()
     breaker: Breaker = Breaker()
     ejection: Ejection | None = Ejection()
-    sequence: bool = False
+    sequence: Annotated[Sequences | None, BeforeValidator(_sequences)] = None
     forward_token: bool = False
 
     def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:
