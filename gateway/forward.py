@@ -12,7 +12,7 @@ from gateway.authorize import Permit
 from gateway.choose import Route
 from gateway.exchange import Exchange
 from gateway.headers import to_worker
-from gateway.pinned import told
+from gateway.sequence_told import of_sequence
 from gateway.upstream import Upstream
 
 Method = grpc.aio.UnaryUnaryMultiCallable[Any, Any]  # messages are bytes; gRPC's types cannot say so
@@ -45,5 +45,5 @@ async def forward(permit: Permit, route: Route, exchange: Exchange, upstream: Up
         try:
             body: bytes = await call
         except grpc.aio.AioRpcError as error:
-            raise told(worker_error(error, exchange.request_id), route) from None
+            raise of_sequence(worker_error(error, exchange.request_id), route) from None
         return Answer(body, tuple(await call.initial_metadata()), tuple(await call.trailing_metadata()))

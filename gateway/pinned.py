@@ -13,12 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import grpc
-
 from gateway.call import Call
 from gateway.choose import Route, in_sequence, resolve
 from gateway.ledger import Ledger
-from protos.errors import HeadraceError, Reason
 
 _PLACES: Final = 1 << 16
 _PIN: Final = struct.Struct("=Qd")  # the version, 0 for none, and until when it holds
@@ -63,20 +60,3 @@ class Pinned:
             record.value[:] = _PIN.pack(kept, until)
             record.keep(until)
         return version
-
-
-def told(error: HeadraceError, route: Route) -> HeadraceError:
-    """What the caller is told of a worker's failure in a sequence: in its own name for it, and whether it is lost."""
-    if not route.sequence:
-        return error
-    if error.reason is Reason.MODEL_NOT_READY and not route.sequence_start:
-        return HeadraceError(
-            grpc.StatusCode.ABORTED,
-            Reason.SEQUENCE_LOST,
-            f"the copy of {route.model.name} that has sequence {route.sequence_called} does not answer: "
-            "begin anew, under another sequence_id",
-            private=error.private,
-        )
-    if error.reason is None and route.sequence in error.public:
-        error.public = error.public.replace(route.sequence, route.sequence_called)
-    return error

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 
 from gateway.authorize import Permit
 from gateway.call import read_call
 from gateway.caller import Caller
 from gateway.choose import Route, choose
-from gateway.pinned import Pinned, told
+from gateway.pinned import Pinned
 from gateway.rpcs import RPCS, Action
 from mesh.catalog import Model
 from protos import grpc_service_pb2 as pb
@@ -157,36 +156,3 @@ def test_a_version_that_is_gone_is_told(world: World) -> None:
         world.route(7)
     assert caught.value.reason is Reason.VERSION_UNKNOWN
     assert world.route(7, start=True).version == "2"
-
-
-def _failure(
-    reason: Reason | None, public: str = "words", status: object = grpc.StatusCode.UNAVAILABLE
-) -> HeadraceError:
-    return HeadraceError(status, reason, public, private="10.1.2.3 is gone", retry_after=1.0)  # type: ignore[arg-type]
-
-
-def test_a_copy_that_does_not_answer_has_lost_the_sequence(world: World) -> None:
-    error = told(_failure(Reason.MODEL_NOT_READY), world.route(7))
-    assert (error.status, error.reason, error.retry_after) == (
-        grpc.StatusCode.ABORTED,
-        Reason.SEQUENCE_LOST,
-        None,
-    )
-    assert "sequence 7 " in error.public
-    assert error.private == "10.1.2.3 is gone"
-
-
-def test_what_has_not_begun_is_not_lost(world: World) -> None:
-    failure = _failure(Reason.MODEL_NOT_READY)
-    assert told(failure, world.route(7, start=True)) is failure
-    assert told(failure, Route(world.model, "1", pinned=True, body=b"")) is failure
-    shed = _failure(Reason.OVERLOADED)  # nothing was done
-    assert told(shed, world.route(7)) is shed
-
-
-def test_a_workers_words_name_the_sequence_as_the_caller_does(world: World) -> None:
-    route = world.route(7)
-    words = f"inference request for sequence {route.sequence} to model 'vad' must specify the START flag"
-    error = told(_failure(None, words, grpc.StatusCode.INVALID_ARGUMENT), route)
-    assert error.public == "inference request for sequence 7 to model 'vad' must specify the START flag"
-    assert error.status is grpc.StatusCode.INVALID_ARGUMENT
