@@ -16,6 +16,7 @@ from gateway.wire import LENGTH, Extent, Malformed, fields, replace, string_fiel
 from protos.errors import HeadraceError, Reason
 
 _UNKNOWN: Final = "must specify the START flag on the first request of the sequence"
+_RESET: Final = "RST_STREAM"  # by the worker's sidecar, of a stream whose worker is gone; gRPC calls it INTERNAL
 _ERROR_MESSAGE: Final = 1  # ModelStreamInferResponse
 
 
@@ -23,7 +24,8 @@ def of_sequence(error: HeadraceError, route: Route) -> HeadraceError:
     """The error of a call as the caller of its sequence reads it."""
     if not route.sequence:
         return error
-    if error.reason is Reason.MODEL_NOT_READY and not route.sequence_start:
+    gone = error.reason is Reason.MODEL_NOT_READY or (error.reason is Reason.INTERNAL and _RESET in error.private)
+    if gone and not route.sequence_start:
         return HeadraceError(
             grpc.StatusCode.ABORTED,
             Reason.SEQUENCE_LOST,

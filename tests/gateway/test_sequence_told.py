@@ -9,7 +9,7 @@ from gateway.choose import Route
 from gateway.sequence_told import in_stream, of_sequence
 from mesh.catalog import Model
 from protos import grpc_service_pb2 as pb
-from protos.errors import HeadraceError, Reason
+from protos.errors import HeadraceError, Reason, unforeseen
 
 Code = grpc.StatusCode
 MODEL = Model.model_validate({"name": "vad", "host": "vad.svc:8001", "versions": {"1": {}}, "sequence": True})
@@ -31,6 +31,13 @@ def test_a_copy_that_does_not_answer_has_lost_the_sequence() -> None:
     assert (error.status, error.reason, error.retry_after) == (Code.ABORTED, Reason.SEQUENCE_LOST, None)
     assert "sequence 7 " in error.public
     assert error.private == "10.1.2.3 is gone"
+
+
+def test_so_has_one_whose_sidecar_resets_the_stream() -> None:
+    error = unforeseen("7f", "the worker, or the mesh, says INTERNAL: Received RST_STREAM with error code 2")
+    assert of_sequence(error, route()).reason is Reason.SEQUENCE_LOST
+    error = unforeseen("7f", "the worker, or the mesh, says INTERNAL: internal error")  # a model's own
+    assert of_sequence(error, route()) is error
 
 
 @pytest.mark.parametrize(
