@@ -16,6 +16,7 @@ from gateway.wire import LENGTH, Extent, Malformed, fields, replace, string_fiel
 from protos.errors import HeadraceError, Reason
 
 _UNKNOWN: Final = "must specify the START flag on the first request of the sequence"
+_ANEW: Final = "begin anew, under another sequence_id"
 _RESET: Final = "RST_STREAM"  # by the worker's sidecar, of a stream whose worker is gone; gRPC calls it INTERNAL
 _ERROR_MESSAGE: Final = 1  # ModelStreamInferResponse
 
@@ -29,8 +30,7 @@ def of_sequence(error: HeadraceError, route: Route) -> HeadraceError:
         return HeadraceError(
             grpc.StatusCode.ABORTED,
             Reason.SEQUENCE_LOST,
-            f"the copy of {route.model.name} that has sequence {route.sequence_called} does not answer: "
-            "begin anew, under another sequence_id",
+            f"the copy of {route.model.name} that has sequence {route.sequence_called} does not answer: {_ANEW}",
             private=error.private,
         )
     if error.reason is None and route.sequence in error.public:
@@ -52,4 +52,5 @@ def in_stream(answer: bytes, route: Route) -> bytes:
 
 
 def _renamed(words: str, route: Route) -> str:
-    return words.replace(route.sequence, route.sequence_called)
+    said = words.replace(route.sequence, route.sequence_called)
+    return f"{said}; if it has begun, its state is lost: {_ANEW}" if _UNKNOWN in said else said

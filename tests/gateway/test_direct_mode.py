@@ -168,11 +168,35 @@ async def test_a_sequence_stays_with_its_copy_and_few_move(tmp_path: Path) -> No
 
         world.configure(lambda config: config["upstream"]["endpoints"].update(digits=at("a", "b", "c")))
         async with asyncio.timeout(10):
-            while (after := await copy_of_each(world, workers, sequences)) == before:
-                await asyncio.sleep(0.05)
+            after = before
+            while after == before or {len(copies) for copies in after.values()} != {1}:  # until all is as it is now
+                after = await copy_of_each(world, workers, sequences)
         moved = {number for number in sequences if after[number] != before[number]}
         assert moved == {number for number in sequences if after[number] == {"c"}}  # none between the two others
         assert 0 < len(moved) < 40
+
+
+async def test_a_copy_that_is_not_serving_gives_up_its_sequences_alone(tmp_path: Path) -> None:
+    workers = {"a": Worker(), "b": Worker()}
+
+    def change(config: dict) -> None:
+        config["models"][0]["sequence"] = True
+        config["upstream"]["endpoints"]["digits"]["1"] = [worker.address for worker in workers.values()]
+
+    async with contextlib.AsyncExitStack() as stack:
+        for worker in workers.values():
+            await stack.enter_async_context(running(worker))
+        world = await stack.enter_async_context(worlds.world(tmp_path, change))
+        before = await copy_of_each(world, workers, range(1, 21))
+        assert set().union(*before.values()) == {"a", "b"}
+        workers["a"].health = health_pb2.HealthCheckResponse.NOT_SERVING
+        async with asyncio.timeout(10):
+            while set().union(*(await copy_of_each(world, workers, range(1, 21))).values()) != {"b"}:
+                await asyncio.sleep(0.05)
+        workers["a"].health = health_pb2.HealthCheckResponse.SERVING
+        async with asyncio.timeout(10):
+            while await copy_of_each(world, workers, range(1, 21)) != before:
+                await asyncio.sleep(0.05)
 
 
 async def test_without_state_the_calls_of_a_sequence_go_anywhere(tmp_path: Path) -> None:

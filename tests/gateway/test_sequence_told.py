@@ -16,6 +16,7 @@ MODEL = Model.model_validate({"name": "vad", "host": "vad.svc:8001", "versions":
 KNOWN = "9102196553738260612"
 UNKNOWN = f"inference request for sequence {KNOWN} to model 'vad' must specify the START flag on the first request of "
 UNKNOWN += "the sequence"
+TOLD = UNKNOWN.replace(KNOWN, "7") + "; if it has begun, its state is lost: begin anew, under another sequence_id"
 
 
 def route(sequence: str = KNOWN, *, start: bool = False) -> Route:
@@ -57,7 +58,7 @@ def test_what_is_not_lost_is_told_as_ever(reason: Reason | None, where: Route) -
 def test_a_copy_that_does_not_know_it_is_told_in_its_words() -> None:
     error = of_sequence(failure(None, UNKNOWN, Code.INVALID_ARGUMENT), route())
     assert (error.status, error.reason, error.details) == (Code.INVALID_ARGUMENT, Reason.SEQUENCE_LOST, None)
-    assert error.public == UNKNOWN.replace(KNOWN, "7")
+    assert error.public == TOLD
     other = of_sequence(failure(None, f"sequence {KNOWN} is odd", Code.INVALID_ARGUMENT), route())
     assert (other.reason, other.public) == (None, "sequence 7 is odd")
 
@@ -66,7 +67,7 @@ def test_in_a_stream_the_words_alone_are_another() -> None:
     echo = pb.ModelInferResponse(id=KNOWN, raw_output_contents=[KNOWN.encode()])
     said = pb.ModelStreamInferResponse(error_message=UNKNOWN, infer_response=echo)
     read = pb.ModelStreamInferResponse.FromString(in_stream(said.SerializeToString(), route()))
-    assert read.error_message == UNKNOWN.replace(KNOWN, "7")
+    assert read.error_message == TOLD
     assert read.infer_response == echo
     good = pb.ModelStreamInferResponse(infer_response=echo).SerializeToString()
     assert in_stream(good, route()) is good
