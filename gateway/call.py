@@ -19,22 +19,35 @@ _INPUTS, _OUTPUTS = 5, 6  # ModelInferRequest
 _PARAMETERS = {_INPUTS: 4, _OUTPUTS: 2}  # InferInputTensor.parameters, InferRequestedOutputTensor.parameters
 _SHARED_MEMORY = b"shared_memory_"
 PARAMETERS = 4  # ModelInferRequest
-_SEQUENCE, _SEQUENCE_END = b"sequence_id", b"sequence_end"
+_SEQUENCE, _SEQUENCE_START, _SEQUENCE_END = b"sequence_id", b"sequence_start", b"sequence_end"
 PRIORITY, TIMEOUT = b"priority", b"timeout"
-_READ = (_SEQUENCE, _SEQUENCE_END, PRIORITY, TIMEOUT)
-_NOTHING = ("", "0")  # no sequence, no end, no priority and no timeout, as Triton has it
+_READ = (_SEQUENCE, _SEQUENCE_START, _SEQUENCE_END, PRIORITY, TIMEOUT)
+_NOTHING = (("", False), ("", True), ("0", False))  # no sequence, start, end, priority or timeout, as Triton has it
 _INTEGERS, _TEXT, _UINT64 = (1, 2, 5), 3, 5  # InferParameter: bool, int64 and uint64; string
 LONGEST = 1024  # bytes of a name, a version or an id: a caller's word is hashed, quoted and logged
+
+
+class InSequence(NamedTuple):
+    """A call's place in a sequence: of which `id` (`text`: a string, and no integer), and whether first or last in it.
+
+    `field` is where the id stands in the message.
+    """
+
+    id: str
+    text: bool
+    starts: bool
+    ends: bool
+    field: Extent
 
 
 class Call(NamedTuple):
     """One message: the RPC, its bytes, and the few fields the gateway decides by.
 
-    `model`, `version`, `id` and `sequence` are empty where the message names none. `version_field` is where the version
-    stands in `body`. `sequence_end` says whether it is its sequence's last call; `shared_memory` whether a tensor is to
-    be read from, or written to, memory of the worker's machine; `reaches_server` whether, model or no model, the call
-    could change more of a server than that model. `priority` is the level that it asks for (1 is the highest; 0: none),
-    and `priority_field` where in `body`; `timed` says whether it tells the worker how long it may queue.
+    `model`, `version` and `id` are empty, `sequence` is None where the message names none. `version_field` is where the
+    version stands in `body`. `shared_memory` says whether a tensor is to be read from, or written to, memory of the
+    worker's machine; `reaches_server` whether, model or no model, the call could change more of a server than that
+    model. `priority` is the level that it asks for (1 is the highest; 0: none), and `priority_field` where in `body`;
+    `timed` says whether it tells the worker how long it may queue.
     """
 
     rpc: Rpc
@@ -42,8 +55,7 @@ class Call(NamedTuple):
     model: str
     version: str
     id: str
-    sequence: str
-    sequence_end: bool
+    sequence: InSequence | None
     version_field: Extent | None
     shared_memory: bool
     reaches_server: bool
@@ -68,7 +80,7 @@ def malformed(public: str) -> HeadraceError:
 def _read(rpc: Rpc, body: bytes) -> Call:
     strings: dict[int, str] = {}
     version_field: Extent | None = None
-    parameters: dict[bytes, tuple[str, Extent]] = {}
+    parameters: dict[bytes, _Parameter] = {}
     shared_memory = False
     reaches_server = False
     wanted = (rpc.model, rpc.version, rpc.id)
@@ -92,41 +104,42 @@ def _read(rpc: Rpc, body: bytes) -> Call:
     version = strings.get(rpc.version, "")
     if version and not well_formed_version(version):
         raise Malformed("model_version is neither a positive integer nor an alias")
-    call = Call(
-        rpc,
-        body,
-        strings.get(rpc.model, ""),
-        version,
-        strings.get(rpc.id, ""),
-        "",
-        sequence_end=False,
-        version_field=version_field,
-        shared_memory=shared_memory,
-        reaches_server=reaches_server,
-    )
+    model, call_id = strings.get(rpc.model, ""), strings.get(rpc.id, "")
+    call = Call(rpc, body, model, version, call_id, None, version_field, shared_memory, reaches_server)
     return _with_parameters(call, parameters) if parameters else call
 
 
-def _note(parameters: dict[bytes, tuple[str, Extent]], body: bytes, extent: Extent, value: int, budget: Budget) -> None:
-    """Add a parameter, its text and where it stands, if it is one that is read."""
-    if any(body.find(name, value, extent.end) >= 0 for name in _READ):
-        name, text = _parameter(body, value, extent.end, budget)
-        if name in parameters:
-            raise Malformed(f"the parameter {name.decode()} occurs twice")
-        if name in _READ:
-            parameters[name] = text, extent
+class _Parameter(NamedTuple):
+    """What a parameter says, whether that is text, and where it stands."""
+
+    value: str
+    text: bool
+    field: Extent
+
+    def __bool__(self) -> bool:
+        return (self.value, self.text) not in _NOTHING
 
 
-def _with_parameters(call: Call, parameters: Mapping[bytes, tuple[str, Extent]]) -> Call:
+def _note(parameters: dict[bytes, _Parameter], body: bytes, extent: Extent, value: int, budget: Budget) -> None:
+    """Add a parameter, if it is one that is read."""
+    if not any(body.find(name, value, extent.end) >= 0 for name in _READ):
+        return
+    name, said, text = _parameter(body, value, extent.end, budget)
+    if name in parameters:
+        raise Malformed(f"the parameter {name.decode()} occurs twice")
+    if name in _READ:
+        parameters[name] = _Parameter(said, text, extent)
+
+
+def _with_parameters(call: Call, parameters: Mapping[bytes, _Parameter]) -> Call:
     """The call, with what its parameters say that matters here."""
-    texts = {name: text for name, (text, _) in parameters.items() if text not in _NOTHING}
-    sequence, priority = texts.get(_SEQUENCE, ""), texts.get(PRIORITY, "")
+    sequence, priority = parameters.get(_SEQUENCE), parameters.get(PRIORITY)
+    starts, ends, timed = (bool(parameters.get(name)) for name in (_SEQUENCE_START, _SEQUENCE_END, TIMEOUT))
     return call._replace(
-        sequence=sequence,
-        sequence_end=bool(sequence) and _SEQUENCE_END in texts,
-        priority=int(priority) if priority.isdecimal() else 0,
-        priority_field=parameters[PRIORITY][1] if PRIORITY in parameters else None,
-        timed=TIMEOUT in texts,
+        sequence=InSequence(sequence.value, sequence.text, starts, ends, sequence.field) if sequence else None,
+        priority=int(priority.value) if priority and priority.value.isdecimal() else 0,
+        priority_field=None if priority is None else priority.field,
+        timed=timed,
     )
 
 
@@ -141,21 +154,23 @@ def _string(body: bytes, number: int, wire_type: int, value: int, end: int) -> s
         raise Malformed(f"field {number} is no UTF-8") from None
 
 
-def _parameter(body: bytes, start: int, end: int, budget: Budget) -> tuple[bytes, str]:
-    """The name and the text of a parameter of the request (a map's entry, `body[start:end]`)."""
+def _parameter(body: bytes, start: int, end: int, budget: Budget) -> tuple[bytes, str, bool]:
+    """The name and the value of a parameter of the request (`body[start:end]`), and whether that is text."""
     key, parameter = b"", (end, end)
     for number, inner_type, _, value, value_end in fields(body, start, end, budget):
         if number == 1 and inner_type == LENGTH:
             key = body[value:value_end]
         elif number == 2 and inner_type == LENGTH:
+            if parameter != (end, end):
+                raise Malformed("a parameter has two values")  # of which parsers make one
             parameter = (value, value_end)
-    text = ""
+    said, text = "", False
     for number, inner_type, _, value, value_end in fields(body, *parameter, budget):
         if number in _INTEGERS and inner_type == VARINT:
-            text = str(integer(body, value, value_end))
+            said, text = str(integer(body, value, value_end)), False
         elif number == _TEXT:
-            text = _string(body, number, inner_type, value, value_end)
-    return key, text
+            said, text = _string(body, number, inner_type, value, value_end), True
+    return key, said, text
 
 
 def number_parameter(name: bytes, value: int) -> bytes:

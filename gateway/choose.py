@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import NamedTuple
 
 import grpc
 
 from gateway.authorize import Permit
-from gateway.call import PRIORITY, Call, number_parameter
+from gateway.call import PRIORITY, Call, InSequence, number_parameter
 from gateway.rpcs import Action
+from gateway.sequence_id import lot, of_caller, parameter
 from gateway.wire import Extent, replace, string_field
 from mesh.catalog import Catalog, Model
 from protos.errors import HeadraceError, Reason
@@ -20,8 +20,9 @@ class Route(NamedTuple):
 
     `pinned` says whether the version was named, by the caller or (where versions share their copies) by us, and so
     travels as `x-model-version`; otherwise the mesh is free to draw. `sequence` (empty: none) is what the copy is
-    chosen by where the model keeps state between calls, until `sequence_end`. `level` is the call's priority, 1 the
-    highest; `stamped` says whether the message is to tell how long it may take.
+    chosen by, and knows the sequence by, where the model keeps state between calls; the caller calls it
+    `sequence_called`. It is new where it starts, and over with its end. `level` is the call's priority, 1 the highest;
+    `stamped` says whether the message is to tell how long it may take.
     """
 
     model: Model
@@ -29,6 +30,8 @@ class Route(NamedTuple):
     pinned: bool
     body: bytes
     sequence: str = ""
+    sequence_called: str = ""
+    sequence_start: bool = False
     sequence_end: bool = False
     level: int = 1
     stamped: bool = False
@@ -48,44 +51,41 @@ def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
             f"the request has {len(call.body)} bytes; {model.name} takes at most {most}",
         )
     level = max(call.priority, permit.limits.priority)
+    if model.sequence and call.sequence:
+        sequence = of_caller(permit.caller, call.sequence)
+        version = resolve(model, call.version) if call.version else drawn(model, lot(sequence))
+        return in_sequence(call, call.sequence, sequence, model, version, level)
     if call.version:
         return pin(call, model, resolve(model, call.version), level)
-    if model.sequence and call.sequence:
-        return pin(call, model, drawn(model, lot(call.sequence)), level)
     version = drawn(model, draw)
-    if model.shares_copies(version):
-        return pin(call, model, version, level)
-    return Route(
-        model, version, pinned=False, body=_told(call, call.version, level), level=level, stamped=_stamped(call, model)
-    )
+    return _route(call, model, version, level, pinned=model.shares_copies(version))
 
 
 def pin(call: Call, model: Model, version: str, level: int = 1) -> Route:
     """The route to that version; the message is edited only if it did not already say what the worker shall read."""
-    return Route(
-        model,
-        version,
-        pinned=True,
-        body=_told(call, version, level),
-        sequence=call.sequence if model.sequence else "",
-        sequence_end=call.sequence_end and model.sequence,
-        level=level,
-        stamped=_stamped(call, model),
+    return _route(call, model, version, level)
+
+
+def in_sequence(call: Call, place: InSequence, sequence: str, model: Model, version: str, level: int) -> Route:
+    """The route of a sequence's call to that version, whose copies shall know it by that name."""
+    route = _route(call, model, version, level, (place.field, parameter(place, sequence)))
+    return route._replace(
+        sequence=sequence, sequence_called=place.id, sequence_start=place.starts, sequence_end=place.ends
     )
 
 
-def _told(call: Call, version: str, level: int) -> bytes:
-    """The message with that version, and a priority that is no better than the level."""
-    changes: list[tuple[Extent | None, bytes]] = []
-    if call.version != version:
+def _route(
+    call: Call, model: Model, version: str, level: int, *more: tuple[Extent, bytes], pinned: bool = True
+) -> Route:
+    """The route; what the worker shall read is what the call says, with the version that is pinned and that level."""
+    changes: list[tuple[Extent | None, bytes]] = [*more]
+    if pinned and call.version != version:
         changes.append((call.version_field, string_field(call.rpc.version, version)))
     if level > 1 and level != call.priority and call.rpc.action is Action.INFER:
         changes.append((call.priority_field, number_parameter(PRIORITY, level)))
-    return replace(call.body, *changes) if changes else call.body
-
-
-def _stamped(call: Call, model: Model) -> bool:
-    return model.timeout_parameter and not call.timed and call.rpc.name == "ModelInfer"
+    body = replace(call.body, *changes) if changes else call.body
+    stamped = model.timeout_parameter and not call.timed and call.rpc.name == "ModelInfer"
+    return Route(model, version, pinned, body, level=level, stamped=stamped)
 
 
 def find(catalog: Catalog, name: str) -> Model:
@@ -104,11 +104,6 @@ def resolve(model: Model, asked: str) -> str:
             grpc.StatusCode.NOT_FOUND, Reason.VERSION_UNKNOWN, f"{model.name} has no version or alias {asked!r}"
         )
     return version
-
-
-def lot(sequence: str) -> float:
-    """What a sequence draws, in [0, 1): the same for each of its calls."""
-    return int.from_bytes(blake2b(sequence.encode(), digest_size=6).digest()) / 2**48
 
 
 def drawn(model: Model, draw: float) -> str:

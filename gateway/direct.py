@@ -1,7 +1,8 @@
 """Direct mode: the channels to the workers. Law: gRPC's own client does what the mesh does elsewhere.
 
-By its service config: round robin over the copies, health checks (a copy whose `grpc.health.v1` says NOT_SERVING gets
-no calls), retries with throttling. What every copy must get goes to each by a channel of its own, whatever its health.
+By its service config: round robin over the copies, or, for sequences, a ring (gRFC A42 and A76, which is the same in
+every process), health checks (a copy whose `grpc.health.v1` says NOT_SERVING gets no calls), retries with throttling.
+What every copy must get goes to each by a channel of its own, whatever its health.
 Service config: https://github.com/grpc/grpc/blob/master/doc/service_config.md.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,9 +20,9 @@ import grpc.aio
 
 from gateway.choose import Route
 from gateway.rpcs import RPCS, Action
-from gateway.upstream import CHANNEL, Copy, Endpoints, Line, local_models, tried_again
+from gateway.upstream import CHANNEL, OF_SERVER, Copy, Endpoints, Line, local_models, tried_again
 from mesh.catalog import Catalog, Model, is_loopback
-from protos.contract import SERVICE
+from protos.contract import SEQUENCE_ID, SERVICE
 
 _RETRYABLE: Final = {
     "unavailable": "UNAVAILABLE",
@@ -31,8 +33,10 @@ _RETRYABLE: Final = {
     "cancelled": "CANCELLED",
 }
 _RESOLVED_WITHIN: Final = 2.0  # seconds
-_SELDOM: Final = 310_000  # ms; who is silent while a large model loads takes pings more often than 300 s for abuse
 _MOST_TOKENS: Final = 100  # of retry throttling; half of them spent, and retries pause
+_RING_BY_HEADER: Final = "GRPC_EXPERIMENTAL_RING_HASH_SET_REQUEST_HASH_KEY"  # without which gRPC knows no such ring
+_POINTS: Final = 128  # of a copy on the ring, however many there are: another one moves no sequence between two others
+_RING: Final = 4096  # points at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,8 @@ class Direct:
         line = self._known.get(place)
         if line is None:
             model = route.model
-            target = Target(self._addresses(route), model.host, json.dumps(service_config(model)), model.max_request)
+            copies = self._addresses(route)
+            target = Target(copies, model.host, json.dumps(service_config(model, len(copies))), model.max_request)
             line = self._known[place] = self._lines.get(target) or Line(_open(target))
             self._lines[target] = line
         return line
@@ -92,10 +97,12 @@ class Direct:
 
 
 def _open(target: Target) -> grpc.aio.Channel:
+    os.environ.setdefault(_RING_BY_HEADER, "true")
     return grpc.aio.insecure_channel(
         target_uri(target.addresses),
         options=(
             *CHANNEL,
+            *OF_SERVER,
             ("grpc.default_authority", target.authority),
             ("grpc.service_config", target.service_config),
             tried_again(target.largest),
@@ -106,8 +113,8 @@ def _open(target: Target) -> grpc.aio.Channel:
 def _copy(address: str, authority: str) -> Copy:
     """The copy at an address; its channel is opened for one call, for such calls are rare."""
     options = (
-        *(option for option in CHANNEL if not option[0].startswith("grpc.keepalive_")),
-        ("grpc.keepalive_time_ms", _SELDOM),
+        *CHANNEL,
+        *OF_SERVER,
         ("grpc.default_authority", authority),
         ("grpc.enable_retries", 0),
     )
@@ -137,8 +144,6 @@ def mistakes(catalog: Catalog, endpoints: Endpoints) -> Iterable[tuple[tuple[str
             addresses = endpoints.get(model.name, {}).get(version, ())
             if not addresses:
                 yield (model.name,), f"model {model.name} has no endpoints for version {version}"
-            elif model.sequence and len(addresses) > 1:
-                yield (model.name, version), "a sequence model has one copy of a version, unless behind a mesh"
             elif len(addresses) > 1 and {_family(address) for address in addresses} not in ({"ipv4"}, {"ipv6"}):
                 yield (
                     (model.name, version),
@@ -159,10 +164,10 @@ def target_uri(addresses: tuple[str, ...]) -> str:
     return f"dns:///{addresses[0]}" if family == "dns" else f"{family}:{','.join(addresses)}"
 
 
-def service_config(model: Model) -> dict[str, object]:
+def service_config(model: Model, copies: int = 1) -> dict[str, object]:
     """The gRPC service config: what an idempotent call's failure is retried for, how often, and who is asked."""
     config: dict[str, object] = {
-        "loadBalancingConfig": [{"round_robin": {}}],
+        "loadBalancingConfig": [_balancing(model, copies)],
         "healthCheckConfig": {"serviceName": ""},
     }
     codes = sorted({_RETRYABLE[on] for on in model.retries.on})
@@ -183,3 +188,10 @@ def service_config(model: Model) -> dict[str, object]:
         if model.retries.budget is not None:
             config["retryThrottling"] = {"maxTokens": _MOST_TOKENS, "tokenRatio": model.retries.budget}
     return config
+
+
+def _balancing(model: Model, copies: int) -> dict[str, object]:
+    if not model.sequence:
+        return {"round_robin": {}}
+    points = min(_POINTS * copies, _RING) if copies > 1 else _RING  # behind one name may be many
+    return {"ring_hash_experimental": {"requestHashHeader": SEQUENCE_ID, "minRingSize": points}}

@@ -13,7 +13,9 @@ from gateway.call import TIMEOUT, number_parameter
 from gateway.choose import Route
 from gateway.exchange import Exchange
 from gateway.headers import to_worker
+from gateway.sequence_told import of_sequence
 from gateway.upstream import Copy, Upstream
+from protos.errors import HeadraceError
 
 Method = grpc.aio.UnaryUnaryMultiCallable[Any, Any]  # messages are bytes; gRPC's types cannot say so
 
@@ -43,7 +45,10 @@ async def forward(permit: Permit, route: Route, exchange: Exchange, upstream: Up
     metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
     with exchange.hop(route) as trace_context, upstream.line(route) as channel:
         words = _Words([*metadata, *trace_context])
-        return await _answer(channel, body, words, exchange, exchange.given(route.model.timeout))
+        try:
+            return await _answer(channel, body, words, exchange, exchange.given(route.model.timeout))
+        except HeadraceError as error:
+            raise of_sequence(error, route) from None
 
 
 async def forward_to(copy: Copy, permit: Permit, route: Route, exchange: Exchange, within: float) -> Answer:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
-from urllib.parse import quote
 
 from gateway.authorize import Permit
 from gateway.call import malformed
@@ -22,7 +21,6 @@ Pairs = Iterable[tuple[str, str | bytes]]
 
 CALLER: Final = "x-caller"
 _AUTHORIZATION: Final = "authorization"
-_IN_A_HEADER: Final = "!#$&'()*+,/:;=?@[]"  # stays as it is; all else outside of URLs' plain characters is escaped
 
 OURS: Final = CONTEXT_KEYS | {MODEL_NAME, MODEL_VERSION, CALLER, REQUEST_ID_KEY, SEQUENCE_ID}
 HOP: Final = frozenset(
@@ -76,7 +74,7 @@ def to_worker(received: Pairs, permit: Permit, route: Route, request_id: str) ->
     if route.pinned:
         kept.append((MODEL_VERSION, route.version))
     if route.sequence:
-        kept.append((SEQUENCE_ID, quote(route.sequence, safe=_IN_A_HEADER)))
+        kept.append((SEQUENCE_ID, route.sequence))
     kept.append((CALLER, permit.caller.name))
     kept.append((REQUEST_ID_KEY, request_id))
     return kept

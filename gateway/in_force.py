@@ -18,6 +18,7 @@ from gateway.grants import Grant
 from gateway.lane import Front, Generation, Lane
 from gateway.limits import Limits, Rate
 from gateway.local import Local
+from gateway.pinned import Pinned
 from gateway.service import Steps
 from gateway.settings import Limits as Configured
 from gateway.settings import Settings
@@ -38,6 +39,7 @@ class Built:
     front: Front | None
     upstream: Callable[[Settings], Upstream]
     draw: Callable[[], float]
+    pinned: Pinned
 
 
 class InForce:
@@ -66,6 +68,7 @@ class InForce:
             local=built.local,
             lane=_lane(settings, built) if teaches else None,
             draw=built.draw,
+            pinned=built.pinned,
             now=lambda: self.steps,
         )
         self.settings = settings

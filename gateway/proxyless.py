@@ -24,7 +24,7 @@ import grpc.aio
 from grpc.experimental import insecure_channel_credentials
 
 from gateway.by_host import ByHost
-from gateway.upstream import CHANNEL, Endpoints, tried_again
+from gateway.upstream import CHANNEL, OF_SERVER, Endpoints, tried_again
 from mesh.catalog import Catalog, Model, RetryOn
 
 BOOTSTRAP_FILE: Final = "GRPC_XDS_BOOTSTRAP"
@@ -51,7 +51,7 @@ def _dial(host: str, largest: int) -> grpc.aio.Channel:
     A call is tried again if it has no more than `largest` bytes.
     """
     plain = insecure_channel_credentials()  # type: ignore[no-untyped-call] # types-grpcio has none
-    options = (*CHANNEL, ("grpc.default_authority", host), tried_again(largest))
+    options = (*CHANNEL, *OF_SERVER, ("grpc.default_authority", host), tried_again(largest))
     return grpc.aio.secure_channel(f"xds:///{host}", grpc.xds_channel_credentials(plain), options=options)
 
 

@@ -18,6 +18,7 @@ _WRITTEN: Final = {
     SHARE["pattern"]: written_share,
 }
 _SWITCHES: Final = ("express",)
+_SWITCHED: Final = ("sequence",)
 
 
 def schema() -> dict[str, Any]:
@@ -29,6 +30,8 @@ def schema() -> dict[str, Any]:
             if name in _SWITCHES:
                 field["enum"] += [True, False]
                 del field["type"]
+            if name in _SWITCHED:
+                field["anyOf"].append({"type": "boolean"})
     return {"$schema": _DIALECT, **found, "title": "headrace.yaml"}
 
 

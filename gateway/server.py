@@ -33,6 +33,7 @@ from gateway.issuers import trusted
 from gateway.lane import Door, Front, Generation
 from gateway.local import Local
 from gateway.logged import exchanges
+from gateway.pinned import Pinned
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.quotas import Quotas
 from gateway.readiness import Readiness
@@ -122,6 +123,7 @@ async def serving(
 
         readiness = Readiness(takes_calls)
         in_force = InForce(settings)
+        pinned = stack.enter_context(contextlib.closing(Pinned(front.shared if front else None, time.monotonic)))
 
         def rested_on() -> tuple[object, ...] | None:
             keys = (issuer.keys.current.thumbprints for issuer in issuers)
@@ -135,6 +137,7 @@ async def serving(
             front=front,
             upstream=functools.partial(_upstream, environ=environ),
             draw=random.random,
+            pinned=pinned,
         )
         in_force.take(settings, built, teaches=teaches)
         stack.push_async_callback(in_force.close)

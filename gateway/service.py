@@ -26,6 +26,7 @@ from gateway.exchange import Context, Exchange
 from gateway.forward import forward
 from gateway.lane import Lane
 from gateway.local import Local
+from gateway.pinned import Pinned
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
 from gateway.rpcs import RPCS, Rpc
@@ -54,6 +55,7 @@ class Steps:
     local: Local
     lane: Lane | None
     draw: Callable[[], float]
+    pinned: Pinned
     now: Callable[[], Steps]
 
     async def answer_locally(self, exchange: Exchange) -> bytes:
@@ -127,7 +129,8 @@ class Steps:
         self.admission.quotas.take(permit)
         if call.shared_memory and permit.model not in self.upstream.local:
             raise shared_memory_refused()
-        return permit, choose(call, permit, self.catalog, self.draw())
+        route = choose(call, permit, self.catalog, self.draw())
+        return permit, self.pinned.stay(call, route) if route.sequence else route
 
 
 Way = Callable[[Steps, Exchange], Awaitable[bytes | None]]

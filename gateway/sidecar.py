@@ -15,7 +15,7 @@ from typing import Final
 import grpc.aio
 
 from gateway.by_host import ByHost
-from gateway.upstream import CHANNEL, Endpoints
+from gateway.upstream import CHANNEL, OF_SIDECAR, Endpoints
 from mesh.catalog import Catalog
 
 _CALLS: Final = 1000  # that one connection is to carry
@@ -41,6 +41,7 @@ def _dial(address: str, authority: str) -> grpc.aio.Channel:
     """A channel without gRPC's own retries, which would come on top of the mesh's."""
     options = (
         *CHANNEL,
+        *OF_SIDECAR,
         ("grpc.default_authority", authority),
         ("grpc.enable_retries", 0),
         ("grpc.service_config_disable_resolution", 1),

@@ -23,6 +23,7 @@ from gateway.call import LONGEST
 from gateway.choose import Route
 from gateway.exchange import Exchange
 from gateway.headers import to_worker
+from gateway.sequence_told import in_stream, of_sequence
 from gateway.upstream import Upstream
 from gateway.wire import LENGTH, Malformed, bytes_field, fields, string_field
 from protos.errors import HeadraceError, Reason
@@ -121,10 +122,11 @@ class _Relay:
             opened.set_result(call)
             try:
                 while isinstance(answer := await call.read(), bytes):
-                    await self._write(answer)
+                    await self._write(in_stream(answer, route))
                 await _finished(call)
             except grpc.aio.AioRpcError as error:
-                raise worker_error(error, exchange.request_id) from None
+                lost = route._replace(sequence_start=False)  # more may have come than the first message
+                raise of_sequence(worker_error(error, exchange.request_id), lost) from None
             finally:
                 call.cancel()
 

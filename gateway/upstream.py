@@ -26,9 +26,6 @@ CHANNEL: Final[Sequence[tuple[str, str | int]]] = (
     # Not to ping who has been silent for how much it could send: with many models that is each call.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 4 * 1024 * 1024),  # of an answer, that a worker may send before we read
-    # A peer that hangs, or is gone without a word, is noticed.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
     # Workers and sidecars are near: who was away for long is there again for us a second after it is back, not minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -36,6 +33,15 @@ CHANNEL: Final[Sequence[tuple[str, str | int]]] = (
     ("grpc.enable_http_proxy", 0),  # the environment's proxy is for the world outside
 )
 """What holds for every channel to workers."""
+
+_GONE: Final = ("grpc.keepalive_timeout_ms", 5_000)
+OF_SIDECAR: Final[Sequence[tuple[str, str | int]]] = (("grpc.keepalive_time_ms", 20_000), _GONE)
+OF_SERVER: Final[Sequence[tuple[str, str | int]]] = (("grpc.keepalive_time_ms", 310_000), _GONE)
+"""By what a peer that hangs, or is gone without a word, is noticed while calls run.
+
+gRPC's servers, Triton's among them, take pings more often than every 300 s for abuse while a call is silent, and end it
+(gRFC A8).
+"""
 
 
 _HEADERS: Final = 64 * 1024  # bytes

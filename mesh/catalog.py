@@ -148,6 +148,21 @@ class Shadow(Frozen):
     share: Share = 1.0
 
 
+class Sequences(Frozen):
+    """The model keeps state between the calls of a sequence, each of which stays with one version and one copy.
+
+    A gateway forgets which version that is once a sequence has been silent for `idle`; no worker should keep a silent
+    one for longer (`max_sequence_idle_microseconds`).
+    """
+
+    idle: Annotated[Duration, Field(ge=0.001)] = 60.0
+
+
+def _sequences(value: object) -> object:
+    """`true` is all as it is unless something is said; `false` is none."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
 class Model(Frozen):
     """One model as callers know it.
 
@@ -155,8 +170,9 @@ class Model(Frozen):
     host's first label); `versions` gives each version the labels of its own copies among these (no labels: the versions
     share their copies); `traffic` the weights, adding up to 100, of calls that pin no version. `copies` is for a mesh:
     how many a version has, which have their numbers as labels, so that every one of them can be called. Calls of one
-    sequence of a `sequence` model go to one copy and are not retried. With `admission`, calls are turned away before
-    they queue for long. With `timeout_parameter`, requests tell how long they may take in Triton's parameter `timeout`.
+    sequence of a model with `sequence` go to one version and copy, and are not retried. With `admission`, calls are
+    turned away before they queue for long. With `timeout_parameter`, requests tell how long they may take in Triton's
+    parameter `timeout`.
     """
 
     name: ModelName
@@ -174,7 +190,7 @@ class Model(Frozen):
     ejection: Ejection | None = Ejection()
     admission: Admission | None = None
     timeout_parameter: bool = False
-    sequence: bool = False
+    sequence: Annotated[Sequences | None, BeforeValidator(_sequences)] = None
     forward_token: bool = False
 
     def mistakes(self) -> Iterator[tuple[tuple[str, ...], str]]:

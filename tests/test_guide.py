@@ -75,3 +75,15 @@ def test_the_commands_it_names_are_there() -> None:
     assert {"mesh render", "mesh up", "mesh shift", "mesh status", "mesh explain", "gateway"} <= named
     for command in named:
         assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0, command
+
+
+def test_the_settings_for_sequences_are_read(tmp_path: Path) -> None:
+    from gateway.settings import load
+
+    guide = (readme.TOP / "docs" / "sequences.md").read_text()
+    (shown,) = (yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL))
+    issuers = [{"issuer": "i", "audiences": ["headrace"], "jwks": "file:jwks.json", "algorithms": ["ES256"]}]
+    (tmp_path / "jwks.json").write_bytes(Issuer().jwks())
+    (tmp_path / "headrace.yaml").write_text(yaml.safe_dump(shown | {"issuers": issuers, "grants": []}))
+    (model,) = load(tmp_path / "headrace.yaml", {}).models
+    assert model.sequence is not None and model.sequence.idle == 60.0

@@ -8,14 +8,15 @@ batch, of at most 4 unless `max_batch_size` says otherwise, and requests are bat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from protos import model_config_pb2 as pb
-from workers.config import DATATYPES, FILENAMES, PLATFORMS, PYTHON, backend_of, check
+from workers.config import FILENAMES, PLATFORMS, PYTHON, backend_of, check
+from workers.datatypes import DATATYPES, TYPES
 from workers.errors import LoadError
+from workers.sequence_config import hidden
 
 DEFAULT_MAX_BATCH_SIZE: Final = 4
-_TYPES: Final = {name: cast("pb.DataType", number) for number, name in DATATYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,13 @@ def complete(written: pb.ModelConfig, name: str, graph: Graph) -> pb.ModelConfig
     made = named(written, name)
     if not (made.input and made.output):
         _batch(made, graph)
+        ours = {(side, port.name) for side, port in hidden(made)}
         if not made.input:
-            made.input.extend(_input(port, batched=made.max_batch_size > 0) for port in graph.inputs)
+            inputs = (port for port in graph.inputs if ("input", port.name) not in ours)
+            made.input.extend(_input(port, batched=made.max_batch_size > 0) for port in inputs)
         if not made.output:
-            made.output.extend(_output(port, batched=made.max_batch_size > 0) for port in graph.outputs)
+            outputs = (port for port in graph.outputs if ("output", port.name) not in ours)
+            made.output.extend(_output(port, batched=made.max_batch_size > 0) for port in outputs)
     check(made, name)
     _agree(made, graph)
     return made
@@ -75,7 +79,7 @@ def complete(written: pb.ModelConfig, name: str, graph: Graph) -> pb.ModelConfig
 def _batch(config: pb.ModelConfig, graph: Graph) -> None:
     if all(port.dims[:1] == (-1,) for port in (*graph.inputs, *graph.outputs)):
         config.max_batch_size = config.max_batch_size or DEFAULT_MAX_BATCH_SIZE
-        if config.max_batch_size > 1 and not config.HasField("dynamic_batching"):
+        if config.max_batch_size > 1 and config.WhichOneof("scheduling_choice") is None:
             config.dynamic_batching.SetInParent()
 
 
@@ -88,9 +92,9 @@ def _dims(port: Port, *, batched: bool) -> tuple[tuple[int, ...], pb.ModelTensor
 
 
 def _type(port: Port) -> pb.DataType:
-    if port.datatype not in _TYPES:
+    if port.datatype not in TYPES:
         raise LoadError(f"'{port.name}' of the graph is a {port.datatype}, which the protocol cannot carry")
-    return _TYPES[port.datatype]
+    return TYPES[port.datatype]
 
 
 def _input(port: Port, *, batched: bool) -> pb.ModelInput:
@@ -106,13 +110,14 @@ def _output(port: Port, *, batched: bool) -> pb.ModelOutput:
 def _agree(config: pb.ModelConfig, graph: Graph) -> None:
     """Hold the described inputs and outputs to the graph's. Raises LoadError."""
     where = f"config.pbtxt of model '{config.name}'"
-    missing = {port.name for port in graph.inputs} - {port.name for port in config.input}
+    described: list[tuple[str, pb.ModelInput | pb.ModelOutput]] = [("input", one) for one in config.input]
+    described += [("output", one) for one in config.output]
+    described += hidden(config)
+    missing = {port.name for port in graph.inputs} - {one.name for side, one in described if side == "input"}
     if missing:
         raise LoadError(f"{where} leaves out the graph's input '{min(missing)}'")
     ports = {("input", port.name): port for port in graph.inputs}
     ports |= {("output", port.name): port for port in graph.outputs}
-    described: list[tuple[str, pb.ModelInput | pb.ModelOutput]] = [("input", one) for one in config.input]
-    described += [("output", one) for one in config.output]
     for side, one in described:
         port = ports.get((side, one.name))
         if port is None:

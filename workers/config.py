@@ -13,20 +13,15 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from protos import model_config_pb2 as pb
+from workers import sequence_config
+from workers.datatypes import DATATYPES
 from workers.errors import LoadError
+from workers.sequence_config import Sequences, sequences
 
 ONNX: Final = "onnxruntime"
 PYTHON: Final = "python"
 PLATFORMS: Final = {ONNX: "onnxruntime_onnx", PYTHON: ""}
 FILENAMES: Final = {ONNX: "model.onnx", PYTHON: "model.py"}
-
-DATATYPES: Final = {
-    pb.DataType.Value(f"TYPE_{name}"): "BYTES" if name == "STRING" else name
-    for name in (
-        *("BOOL", "STRING", "FP16", "FP32", "FP64", "BF16"),
-        *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
-    )
-}
 
 _BATCHING = "dynamic_batching"
 _QUEUE = f"{_BATCHING}.default_queue_policy"
@@ -43,6 +38,7 @@ _IMPLEMENTED: Final = frozenset(
             for field in ("max_queue_size", "default_timeout_microseconds", "allow_timeout_override")
         ),
         "model_transaction_policy.decoupled",
+        *sequence_config.IMPLEMENTED,
     }
 )
 # Names for people, labels that no call here asks for, image layouts that only document, and where Triton keeps memory.
@@ -51,6 +47,7 @@ _HARMLESS: Final = frozenset(
         *("metric_tags", "instance_group.name", "output.label_filename", "input.format"),
         *("optimization.input_pinned_memory.enable", "optimization.output_pinned_memory.enable"),
         "optimization.gather_kernel_buffer_threshold",
+        *sequence_config.HARMLESS,
     }
 )
 _THREADS: Final = ("intra_op_thread_count", "inter_op_thread_count")
@@ -82,8 +79,8 @@ class Batching:
 class Settings:
     """What a served version goes by.
 
-    `batching` is None where each request runs alone, `gpu` where no GPU is asked for by number; `threads` are ONNX
-    Runtime's within one operator and among operators, 0 for its own choice.
+    `batching` is None where each request runs alone, `sequences` where there are none, `gpu` where no GPU is asked for
+    by number; `threads` are ONNX Runtime's within one operator and among operators, 0 for its own choice.
     """
 
     name: str
@@ -93,6 +90,7 @@ class Settings:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     batching: Batching | None
+    sequences: Sequences | None
     instances: int
     kind: str
     gpu: int | None
@@ -126,11 +124,12 @@ def set_fields(message: Message, prefix: str = "") -> Iterator[str]:
             yield from inner or ([] if path in _CONTAINERS else [path])
 
 
-# Messages that say nothing when empty, or (dynamic_batching) whose presence alone is implemented.
+# Messages that say nothing when empty, or (the two kinds of batching) whose presence alone is implemented.
 _CONTAINERS: Final = frozenset(
     {
         *("version_policy", "version_policy.latest", "version_policy.specific", _BATCHING, _QUEUE),
         *("input", "output", "input.reshape", "output.reshape", "instance_group", "model_transaction_policy"),
+        *sequence_config.CONTAINERS,
     }
 )
 
@@ -170,6 +169,7 @@ def settings(config: pb.ModelConfig) -> Settings:
         inputs=tuple(_tensor(port, optional=port.optional) for port in config.input),
         outputs=tuple(_tensor(port) for port in config.output),
         batching=batching,
+        sequences=sequences(config),
         instances=group.count or 1,
         kind=pb.ModelInstanceGroup.Kind.Name(group.kind),
         gpu=group.gpus[0] if group.gpus else None,
@@ -201,6 +201,8 @@ def _problems(config: pb.ModelConfig, model: str, backend: str) -> Iterator[str]
         yield "default_model_filename must be the name of a file in the version's folder"
     if config.HasField(_BATCHING):
         yield from _batching_problems(config)
+    if config.HasField(sequence_config.FIELD):
+        yield from sequence_config.problems(config)
     yield from _group_problems(config, backend)
     if backend == ONNX:
         yield from _onnx_problems(config)
@@ -242,6 +244,8 @@ def _group_problems(config: pb.ModelConfig, backend: str) -> Iterator[str]:
             yield "instance_group.kind KIND_MODEL is not implemented"
         if backend == PYTHON and (group.kind == pb.ModelInstanceGroup.KIND_GPU or group.gpus):
             yield f"the backend {PYTHON} runs as KIND_CPU only"
+        if backend == PYTHON and group.count > 1 and config.HasField(sequence_config.FIELD):
+            yield f"sequences of the backend {PYTHON} have one instance, which may keep their state itself"
         if len(group.gpus) > 1:
             yield "more than one of instance_group.gpus is not implemented"
         if group.gpus and group.kind == pb.ModelInstanceGroup.KIND_CPU:

@@ -60,6 +60,16 @@ def not_loadable(error: LoadError) -> HeadraceError:
     return HeadraceError(grpc.StatusCode.FAILED_PRECONDITION, Reason.MODEL_NOT_READY, error.public, private=str(error))
 
 
+def sequence_unknown(sequence: str, model: str) -> HeadraceError:
+    """A sequence has not begun here, or is over; in Triton's words, for which callers look."""
+    return HeadraceError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        Reason.SEQUENCE_LOST,
+        f"inference request for sequence {sequence} to model '{model}' must specify the START flag on the first "
+        "request of the sequence",
+    )
+
+
 def overloaded(model: str) -> HeadraceError:
     """The model's queue is full."""
     return HeadraceError(

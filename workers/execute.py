@@ -33,18 +33,22 @@ class Backend(Protocol):
 
 
 class Execution(NamedTuple):
-    """What came of it: an answer for each work, when it began (monotonic ns) and how long its parts took."""
+    """What came of it: an answer for each work, when it began (monotonic ns) and how long its parts took.
+
+    `kept` holds the outputs that stay here.
+    """
 
     answers: list[pb.ModelInferResponse]
     began: int
     times: Times
+    kept: Mapping[str, Array]
 
 
 def execute(backend: Backend, settings: Settings, works: Sequence[Work]) -> Execution:
     """Run works of equal signature together. Raises what the model raises, ValueError for outputs that do not fit."""
     began = time.monotonic_ns()
     inputs = _together([work.inputs for work in works])
-    wanted = tuple(dict.fromkeys(name for work in works for name in work.outputs))
+    wanted = tuple(dict.fromkeys(name for work in works for name in (*work.outputs, *work.kept)))
     ready = time.monotonic_ns()
     outputs = backend.infer(inputs, wanted)
     inferred = time.monotonic_ns()
@@ -61,7 +65,8 @@ def execute(backend: Backend, settings: Settings, works: Sequence[Work]) -> Exec
             answers.append(answer(settings, part, work.outputs, work.batch))
             at += work.batch
     ended = time.monotonic_ns()
-    return Execution(answers, began, Times(ready - began, inferred - ready, ended - inferred))
+    kept = {name: outputs[name] for name in works[0].kept}
+    return Execution(answers, began, Times(ready - began, inferred - ready, ended - inferred), kept)
 
 
 def answer(settings: Settings, arrays: Mapping[str, Array], names: Sequence[str], batch: int) -> pb.ModelInferResponse:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -22,6 +22,7 @@ from workers.execute import Backend, Execution, execute
 from workers.lane import Lane
 from workers.reading import Work, read_request
 from workers.statistics import Statistics, Times
+from workers.tensors import Array
 
 B_co = TypeVar("B_co", bound=Backend, covariant=True)
 LARGE: Final = 1 << 16  # bytes of a message above which it is read in a thread
@@ -45,12 +46,16 @@ class Answer(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What one job of a batch gets. `batch` is the size of the whole batch, `queued` in nanoseconds."""
+    """What one job of a batch gets. `batch` is the size of the whole batch, `queued` in nanoseconds.
+
+    `kept` are the outputs that stay here.
+    """
 
     response: pb.ModelInferResponse
     batch: int
     queued: int
     times: Times
+    kept: Mapping[str, Array]
 
 
 class Version(ABC):
@@ -148,15 +153,18 @@ class BatchedVersion(Version):
     async def answers(self, request: pb.ModelInferRequest, remaining: float | None) -> AsyncGenerator[Answer, None]:
         """The one answer."""
         began = time.monotonic_ns()
-        work = await self._read(request)
-        within = self._within(request, remaining)
+        done = await self._done(await self._read(request), self._within(request, remaining), began)
+        yield Answer(done.response, final=True, batch=done.batch, queued=done.queued / 1e9)
+
+    async def _done(self, work: Work, within: float | None, began: int) -> Done:
+        """What comes of work that must begin within so many seconds; its request came at `began` (monotonic ns)."""
         try:
             done = await self._batcher.submit(work, work.batch, work.signature, within)
         except BaseException:
             self.statistics.failed(time.monotonic_ns() - began)
             raise
         self.statistics.succeeded(work.batch, time.monotonic_ns() - began, done.queued, done.times)
-        yield Answer(done.response, final=True, batch=done.batch, queued=done.queued / 1e9)
+        return done
 
     async def _run(self, instance: Instance[Backend], jobs: Sequence[Job[Work, Done]]) -> Sequence[Done]:
         works = [job.work for job in jobs]
@@ -164,7 +172,7 @@ class BatchedVersion(Version):
         batch = sum(job.batch for job in jobs)
         self.statistics.executed(batch, done.times)
         return [
-            Done(response, batch, max(done.began - int(job.queued * 1e9), 0), done.times)
+            Done(response, batch, max(done.began - int(job.queued * 1e9), 0), done.times, done.kept)
             for job, response in zip(jobs, done.answers, strict=True)
         ]
 

@@ -22,6 +22,7 @@ from workers.lane import Lane
 from workers.loading import Loaded, load
 from workers.model import BatchedVersion, Instance, Version
 from workers.python_backend import PythonModel
+from workers.stateful import SequenceVersion
 
 log: Final = logging.getLogger("headrace.worker.models")
 
@@ -190,6 +191,8 @@ class Models:
                 Instance(each.backend, each.lane) for each in one.instances if isinstance(each.backend, PythonModel)
             ]
             return DecoupledVersion(one.number, one.config, one.settings, turns, self._queue)
+        if one.settings.sequences is not None:
+            return SequenceVersion(one.number, one.config, one.settings, one.instances, self._queue)
         return BatchedVersion(one.number, one.config, one.settings, one.instances, self._queue)
 
     def _set(self, name: str, numbers: Iterable[int], state: State, reason: str = "") -> None:

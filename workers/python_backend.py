@@ -11,8 +11,10 @@
 0 the first dimension of every array is the batch, of requests that happened to wait together. Inputs may be read-only;
 BYTES are arrays of `bytes`, BF16 is `ml_dtypes.bfloat16`. An output has the dtype that `config.pbtxt` says; BYTES may
 be `bytes` or `str`. With `model_transaction_policy { decoupled: true }`, `infer` is a generator: each dict that it
-yields is one response, and none is an answer too. An instance is never called twice at once; `instance_group.count`
-makes several, and each imports the file for itself: import, `__init__`, `infer` and `close` all run in its one thread.
+yields is one response, and none is an answer too. With `sequence_batching`, `inputs` also hold the states of the
+sequence, whose next ones are among what `infer` returns, and the signals of where in it the request is. An instance is
+never called twice at once; `instance_group.count` makes several, and each imports the file for itself: import,
+`__init__`, `infer` and `close` all run in its one thread.
 What `infer` raises, callers see as an internal error, unless it is a `protos.errors.HeadraceError`.
 """
 

@@ -22,12 +22,14 @@ class Work:
     """What one request asks of a model.
 
     `inputs` have the shapes that the model sees, batch dimension first where the model has one; `outputs` are the names
-    asked for, in the order of the answer; `batch` is the size of the request's own batch, 1 where the model has none.
+    asked for, in the order of the answer; `batch` is the size of the request's own batch, 1 where the model has none;
+    `kept` are outputs that stay here. Where there are such, it runs alone.
     """
 
     inputs: Mapping[str, Array]
     outputs: tuple[str, ...]
     batch: int
+    kept: tuple[str, ...] = ()
 
     @property
     def signature(self) -> Signature:

@@ -16,7 +16,7 @@ from workers.model import Answer, Version
 from workers.models import Models
 
 log: Final = logging.getLogger("headrace.worker.service")
-EXTENSIONS: Final = ("model_configuration", "model_repository", "statistics")
+EXTENSIONS: Final = ("model_configuration", "model_repository", "sequence", "statistics")
 _EMPTY_FINAL: Final = "triton_enable_empty_final_response"
 _FINAL: Final = "triton_final_response"
 

@@ -9,7 +9,8 @@ from typing import Final
 from mesh.envoy.proto import HTTP_PROTOCOL_OPTIONS, UINT32_MAX, Json, message, percent, typed
 from mesh.istio.names import is_ip
 
-_HTTP2: Final[Json] = {"connection_keepalive": {"interval": "20s", "timeout": "5s"}}  # as gateway.upstream has it
+# As gateway.upstream has it: gRPC's servers take pings more often than every 300 s for abuse.
+_SIDECARS, _SERVERS = "20s", "310s"
 # Where all copies are out, all get calls: who has no health service answers as before.
 HEALTH: Final[Json] = {
     "timeout": "1s",
@@ -29,17 +30,19 @@ def copies(name: str, addresses: Sequence[str], *, checked: bool = False, budget
     numbers = all(is_ip(address.rpartition(":")[0].strip("[]")) for address in addresses)
     kind: Json = {"type": "STATIC" if numbers else "STRICT_DNS"}
     health: Json = {"health_checks": [HEALTH]} if checked else {}
-    return cluster(name, [at(address) for address in addresses], budget) | kind | health
+    pings = _SERVERS if checked else _SIDECARS
+    return cluster(name, [at(address) for address in addresses], budget, pings) | kind | health
 
 
-def cluster(name: str, addresses: Sequence[Json], budget: float | None = None) -> Json:
-    """envoy.config.cluster.v3.Cluster, at these addresses."""
+def cluster(name: str, addresses: Sequence[Json], budget: float | None = None, pings: str = _SIDECARS) -> Json:
+    """envoy.config.cluster.v3.Cluster, at these addresses, which are asked so often whether they are there."""
     unbounded: Json = {"max_connections": UINT32_MAX, "max_pending_requests": UINT32_MAX, "max_requests": UINT32_MAX}
     # Unset, three retries at a time were all.
     retries: Json = (
         {"max_retries": UINT32_MAX} if budget is None else {"retry_budget": {"budget_percent": percent(100 * budget)}}
     )
-    options = typed(HTTP_PROTOCOL_OPTIONS, explicit_http_config={"http2_protocol_options": _HTTP2})
+    http2: Json = {"connection_keepalive": {"interval": pings, "timeout": "5s"}}
+    options = typed(HTTP_PROTOCOL_OPTIONS, explicit_http_config={"http2_protocol_options": http2})
     endpoints = [{"endpoint": {"address": address}} for address in addresses]
     return message(
         name=name,

@@ -80,44 +80,59 @@ def _in_sequence(**choice: object) -> bytes:
         ({"uint64_param": 2**64 - 1}, str(2**64 - 1)),
         ({"string_param": "camera-7"}, "camera-7"),
         ({"string_param": "größe"}, "größe"),
-        ({"int64_param": 0}, ""),  # no sequence, as Triton has it
-        ({"string_param": ""}, ""),
-        ({}, ""),
+        ({"string_param": "0"}, "0"),
+        ({"int64_param": 0}, None),  # no sequence, as Triton has it
+        ({"string_param": ""}, None),
+        ({}, None),
     ],
 )
-def test_the_sequence_that_a_request_is_part_of(choice: dict[str, object], sequence: str) -> None:
-    assert read_call(INFER, _in_sequence(**choice)).sequence == sequence
+def test_the_sequence_that_a_request_is_part_of(choice: dict[str, object], sequence: str | None) -> None:
+    body = _in_sequence(**choice)
+    found = read_call(INFER, body).sequence
+    if found is None:
+        assert sequence is None
+        return
+    assert (found.id, found.text) == (sequence, "string_param" in choice)
+    parameters = pb.ModelInferRequest.FromString(body[slice(*found.field)]).parameters
+    assert parameters == {"sequence_id": pb.InferParameter(**choice)}
 
 
-@pytest.mark.parametrize(("end", "sequence_end"), [(True, True), (False, False), (None, False)])
-def test_whether_a_sequence_ends(end: bool | None, sequence_end: bool) -> None:
-    request = pb.ModelInferRequest.FromString(_in_sequence(int64_param=42))
-    if end is not None:
-        request.parameters["sequence_end"].bool_param = end
-    assert read_call(INFER, request.SerializeToString()).sequence_end is sequence_end
+@pytest.mark.parametrize("flag", [True, False, None])
+@pytest.mark.parametrize(("name", "field"), [("sequence_start", "starts"), ("sequence_end", "ends")])
+def test_whether_a_sequence_starts_or_ends(name: str, field: str, flag: bool | None) -> None:
+    request = pb.ModelInferRequest(model_name="digits")
+    request.parameters["sequence_id"].int64_param = 42
+    if flag is not None:
+        request.parameters[name].bool_param = flag
+    assert getattr(read_call(INFER, request.SerializeToString()).sequence, field) is bool(flag)
     del request.parameters["sequence_id"]
-    assert not read_call(INFER, request.SerializeToString()).sequence_end  # of what?
+    assert read_call(INFER, request.SerializeToString()).sequence is None  # of what?
 
 
 def test_a_field_that_no_worker_knows_names_no_sequence() -> None:
     """The one that a worker reads is before it."""
     entry = bytes_field(4, string_field(1, "sequence_id") + bytes_field(2, b"\x10\x07" + b"\x48\x09"))
-    assert read_call(INFER, string_field(1, "digits") + entry).sequence == "7"
+    found = read_call(INFER, string_field(1, "digits") + entry).sequence
+    assert found is not None and found.id == "7"
 
 
 def test_a_sequence_is_one_of_the_requests_own_parameters() -> None:
-    assert read_call(INFER, GOOD).sequence == ""
+    assert read_call(INFER, GOOD).sequence is None
     request = pb.ModelInferRequest(model_name="digits", id="sequence_id")
     request.inputs.add(name="sequence_id").parameters["sequence_id"].int64_param = 7
     request.parameters["sequence_id_of"].int64_param = 8
     request.parameters["of"].string_param = "sequence_id"
-    assert read_call(INFER, request.SerializeToString()).sequence == ""
+    assert read_call(INFER, request.SerializeToString()).sequence is None
 
 
 def test_a_sequence_that_is_not_read_alike_everywhere_is_malformed() -> None:
     once = _in_sequence(int64_param=1)
     entry = bytes_field(4, string_field(1, "sequence_id") + bytes_field(2, b"\x10\x02"))
     assert "sequence_id occurs twice" in _refused(once + entry)
+    parts = string_field(1, "sequence_id") + bytes_field(2, b"\x10\x02") + bytes_field(2, b"")
+    merged = pb.ModelInferRequest.FromString(bytes_field(4, parts))  # by protobuf
+    assert merged.parameters["sequence_id"].int64_param == 2
+    assert "two values" in _refused(bytes_field(4, parts))
     assert "is longer than" in _refused(_in_sequence(string_param="x" * 2000))
     assert "is no UTF-8" in _refused(
         bytes_field(4, string_field(1, "sequence_id") + bytes_field(2, bytes_field(3, b"\xff")))

@@ -149,9 +149,13 @@ def test_one_version_needs_no_traffic() -> None:
 # ---- sequences ----
 
 
-def _of_sequence(sequence: int, version: str = "") -> Call:
-    request = pb.ModelInferRequest(model_name="digits", model_version=version)
-    request.parameters["sequence_id"].int64_param = sequence
+def _of_sequence(sequence: int | str, version: str = "", **more: object) -> Call:
+    request = pb.ModelInferRequest(model_name="digits", model_version=version, **more)
+    parameter = request.parameters["sequence_id"]
+    if isinstance(sequence, str):
+        parameter.string_param = sequence
+    else:
+        parameter.int64_param = sequence
     return read_call(INFER, request.SerializeToString())
 
 
@@ -165,7 +169,23 @@ def test_a_sequence_stays_with_the_version_that_it_drew() -> None:
 
 def test_a_sequence_may_name_its_version() -> None:
     route = _choose(_of_sequence(7, "canary"), _model(sequence=True))
-    assert (route.version, route.pinned, route.sequence) == ("2", True, "7")
+    assert (route.version, route.pinned, route.sequence_called) == ("2", True, "7")
+
+
+@pytest.mark.parametrize("version", ["", "1", "canary"])
+@pytest.mark.parametrize("sequence", [7, "camera"])
+def test_a_worker_reads_the_id_by_which_it_shall_know_a_sequence(sequence: int | str, version: str) -> None:
+    call = _of_sequence(sequence, version, id="r", raw_input_contents=[bytes(1000)])
+    route = _choose(call, _model(sequence=True))
+    said, read = pb.ModelInferRequest.FromString(call.body), pb.ModelInferRequest.FromString(route.body)
+    parameter = read.parameters["sequence_id"]
+    assert parameter == pb.InferParameter(
+        **({"string_param": route.sequence} if isinstance(sequence, str) else {"int64_param": int(route.sequence)})
+    )
+    assert read.model_version == route.version
+    said.model_version = route.version
+    said.parameters["sequence_id"].CopyFrom(parameter)
+    assert read == said  # and nothing else is another
 
 
 def test_what_is_no_sequence_is_drawn_as_ever() -> None:

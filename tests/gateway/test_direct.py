@@ -95,7 +95,19 @@ def test_retries_without_a_budget() -> None:
     assert "retryThrottling" not in config
 
 
-@pytest.mark.parametrize("retries", [{"retries": {"attempts": 0}}, {"retries": {"on": ()}}, {"sequence": True}])
+def test_a_ring_for_sequences() -> None:
+    def points(copies: int) -> object:
+        (balancing,) = service_config(_model(sequence=True), copies)["loadBalancingConfig"]  # type: ignore[misc]
+        ring = balancing["ring_hash_experimental"]
+        assert ring["requestHashHeader"] == "x-sequence-id"
+        return ring["minRingSize"]
+
+    assert [points(copies) for copies in (2, 3, 100)] == [256, 384, 4096]
+    assert points(1) == 4096  # a name that may stand for many
+    assert "methodConfig" not in service_config(_model(sequence=True))
+
+
+@pytest.mark.parametrize("retries", [{"retries": {"attempts": 0}}, {"retries": {"on": ()}}])
 def test_no_retries(retries: dict[str, object]) -> None:
     config = service_config(_model("digits", "1", **retries))
     assert "methodConfig" not in config
@@ -155,14 +167,6 @@ def test_copies_that_no_one_name_can_hold(addresses: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("endpoints", [{}, {"digits": {}}, {"digits": {"1": ()}}])
 def test_no_endpoints(endpoints: Endpoints) -> None:
     assert _told(_catalog(_model()), endpoints) == [(("digits",), "model digits has no endpoints for version 1")]
-
-
-def test_a_sequence_has_one_copy_to_go_to() -> None:
-    model, pair = _model(sequence=True), ("127.0.0.1:1", "127.0.0.1:2")
-    assert _told(_catalog(model), {"digits": {"1": pair[:1]}}) == []
-    assert _told(_catalog(model), {"digits": {"1": pair}}) == [
-        (("digits", "1"), "a sequence model has one copy of a version, unless behind a mesh")
-    ]
 
 
 # ---- who is where ----

@@ -121,3 +121,102 @@ async def test_retries_stop_where_nothing_works(tmp_path: Path) -> None:
         for _ in range(20):
             await refused(world.infer())
         assert len(worker.calls) - before == 20
+
+
+# ---- sequences ----
+
+
+def in_sequence(sequence: int, *, start: bool = False) -> bytes:
+    request = pb.ModelInferRequest(model_name="digits", id=str(sequence))
+    request.parameters["sequence_id"].int64_param = sequence
+    request.parameters["sequence_start"].bool_param = start
+    return request.SerializeToString()
+
+
+async def copy_of_each(world: World, workers: dict[str, Worker], sequences: range) -> dict[int, set[str]]:
+    """Which copies have got the calls of each sequence, of all at once, several of each."""
+    for worker in workers.values():
+        worker.calls.clear()
+    await asyncio.gather(*(world.call("ModelInfer", in_sequence(number)) for number in sequences for _ in range(3)))
+    seen: dict[int, set[str]] = {number: set() for number in sequences}
+    for name, worker in workers.items():
+        for message in worker.infers():
+            seen[int(pb.ModelInferRequest.FromString(message).id)].add(name)
+    return seen
+
+
+async def test_a_sequence_stays_with_its_copy_and_few_move(tmp_path: Path) -> None:
+    sequences = range(1, 61)
+    async with contextlib.AsyncExitStack() as stack:
+        workers = {name: await stack.enter_async_context(running(Worker())) for name in "abc"}
+
+        def at(*names: str) -> dict:
+            return {"1": [workers[name].address for name in names], "2": [workers["a"].address]}
+
+        def change(config: dict) -> None:
+            config["models"][0]["sequence"] = True
+            config["upstream"]["endpoints"]["digits"] = at("a", "b")
+
+        world = await stack.enter_async_context(worlds.world(tmp_path, change))
+        before = await copy_of_each(world, workers, sequences)
+        assert {len(copies) for copies in before.values()} == {1}
+        assert set().union(*before.values()) == {"a", "b"}
+
+        (again := tmp_path / "again").mkdir()
+        other = await stack.enter_async_context(worlds.world(again, change))  # another gateway, with keys of its own
+        assert await copy_of_each(other, workers, sequences) == before
+
+        world.configure(lambda config: config["upstream"]["endpoints"].update(digits=at("a", "b", "c")))
+        async with asyncio.timeout(10):
+            after = before
+            while after == before or {len(copies) for copies in after.values()} != {1}:  # until all is as it is now
+                after = await copy_of_each(world, workers, sequences)
+        moved = {number for number in sequences if after[number] != before[number]}
+        assert moved == {number for number in sequences if after[number] == {"c"}}  # none between the two others
+        assert 0 < len(moved) < 40
+
+
+async def test_a_copy_that_is_not_serving_gives_up_its_sequences_alone(tmp_path: Path) -> None:
+    workers = {"a": Worker(), "b": Worker()}
+
+    def change(config: dict) -> None:
+        config["models"][0]["sequence"] = True
+        config["upstream"]["endpoints"]["digits"]["1"] = [worker.address for worker in workers.values()]
+
+    async with contextlib.AsyncExitStack() as stack:
+        for worker in workers.values():
+            await stack.enter_async_context(running(worker))
+        world = await stack.enter_async_context(worlds.world(tmp_path, change))
+        before = await copy_of_each(world, workers, range(1, 21))
+        assert set().union(*before.values()) == {"a", "b"}
+        workers["a"].health = health_pb2.HealthCheckResponse.NOT_SERVING
+        async with asyncio.timeout(10):
+            while set().union(*(await copy_of_each(world, workers, range(1, 21))).values()) != {"b"}:
+                await asyncio.sleep(0.05)
+        workers["a"].health = health_pb2.HealthCheckResponse.SERVING
+        async with asyncio.timeout(10):
+            while await copy_of_each(world, workers, range(1, 21)) != before:
+                await asyncio.sleep(0.05)
+
+
+async def test_without_state_the_calls_of_a_sequence_go_anywhere(tmp_path: Path) -> None:
+    workers = {"a": Worker(), "b": Worker()}
+    async with copies(tmp_path, *workers.values()) as world:
+        await until_spread(world, *workers.values())
+        seen = await copy_of_each(world, workers, range(1, 10))
+    assert {"a", "b"} in seen.values()
+
+
+async def test_a_call_of_a_sequence_is_not_tried_again(tmp_path: Path) -> None:
+    worker = Worker({INFER: failing_first(9, Code.UNAVAILABLE)})
+
+    def change(config: dict) -> None:
+        config["models"][0]["sequence"] = True
+        config["upstream"]["endpoints"]["digits"]["1"] = [worker.address]
+
+    async with running(worker), worlds.world(tmp_path, change) as world:
+        told = await refused(world.call("ModelInfer", in_sequence(7)))
+        assert (told.status, told.reason) == (Code.ABORTED, "SEQUENCE_LOST")
+        begun = await refused(world.call("ModelInfer", in_sequence(7, start=True)))
+        assert (begun.status, begun.reason) == (Code.UNAVAILABLE, "MODEL_NOT_READY")  # it may begin once more
+        assert len(worker.calls) == 2

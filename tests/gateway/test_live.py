@@ -308,3 +308,34 @@ async def test_a_change_that_cannot_be_taken_is_told_and_the_next_one_is(
     following.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await following
+
+
+async def test_a_shift_moves_new_sequences_only(lanes: World) -> None:
+    def shifted(one: int) -> Callable[[Config], None]:
+        return lambda config: config["models"][0].update(sequence=True, traffic={"1": one, "2": 100 - one})
+
+    async def versions(*, start: bool = False, numbers: range = range(1, 21)) -> list[str]:
+        async def version(number: int) -> str:
+            request = pb.ModelInferRequest(model_name="digits")
+            request.parameters["sequence_id"].int64_param = number
+            request.parameters["sequence_start"].bool_param = start
+            answer = await lanes.call("ModelInfer", request.SerializeToString())
+            return pb.ModelInferResponse.FromString(answer).model_version
+
+        return await asyncio.gather(*map(version, numbers))
+
+    async def is_shifted() -> bool:
+        return set(await versions(start=True, numbers=range(1000, 1040))) == {"2"}
+
+    lanes.configure(shifted(50))
+
+    async def is_drawn() -> bool:
+        return set(await versions(start=True, numbers=range(1000, 1040))) == {"1", "2"}
+
+    await until(is_drawn)
+    began = await versions(start=True)
+    assert set(began) == {"1", "2"}
+    lanes.configure(shifted(0))
+    await until(is_shifted)
+    assert await versions() == began
+    assert await versions(start=True) == ["2"] * 20

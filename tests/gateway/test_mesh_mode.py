@@ -223,7 +223,7 @@ async def copies_by_sequence(world: World) -> dict[str, set[str]]:
 async def test_a_sequence_stays_with_one_copy(tmp_path: Path) -> None:
     async with behind_a_mesh(tmp_path, sequence=True) as world:
         seen = await copies_by_sequence(world)
-    assert set(seen) == {str(number) for number in range(1, 25)}
+    assert len(seen) == 24
     assert all(len(copies) == 1 for copies in seen.values())
     assert len(Counter(next(iter(copies)) for copies in seen.values())) == 2  # both copies have sequences
 

@@ -41,6 +41,8 @@ def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         lambda config: config["models"][0]["versions"].update({"1": None}),
         lambda config: config["upstream"]["endpoints"]["digits"].update({"1": "127.0.0.1:8101"}),
         lambda config: config["listen"].update(admin=None),
+        lambda config: config["models"][0].update(sequence=True),
+        lambda config: config["models"][0].update(sequence={"idle": "5m"}),
     ],
 )
 def test_it_takes_all_that_the_gateway_takes(change: Callable[[dict[str, Any]], object]) -> None:

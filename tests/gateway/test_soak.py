@@ -20,7 +20,7 @@ from tests.gateway.tokens import Issuer
 from tests.gateway.world import INFER, STREAM, World, in_front_of
 from tests.workers import zoo
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]
 
 
 async def test_a_worker_that_hangs_does_not_hold_a_stream_for_ever(tmp_path: Path) -> None:
@@ -45,12 +45,30 @@ async def test_a_worker_that_hangs_does_not_hold_a_stream_for_ever(tmp_path: Pat
             assert isinstance(await asyncio.wait_for(stream.read(), 10), bytes)
             os.kill(worker.pid, signal.SIGSTOP)
             await stream.write(message)
-            told = await asyncio.wait_for(refused(_end(stream)), 90)
+            told = await asyncio.wait_for(refused(_end(stream)), 330)
             assert (told.status, told.reason) == (grpc.StatusCode.UNAVAILABLE, "MODEL_NOT_READY")
     finally:
         with contextlib.suppress(ProcessLookupError):
             worker.kill()
         await worker.wait()
+
+
+async def test_a_silent_call_is_not_ended_by_the_pings_meant_to_keep_it(world: World) -> None:
+    """A gRPC server, as it is by itself, ends the call at the third ping in five minutes."""
+    over = asyncio.Event()
+
+    async def silent(_message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
+        await over.wait()
+        return pb.ModelInferResponse(id="late").SerializeToString()
+
+    world.one.behaviour[STREAM] = silent
+    stream = world.channel.stream_stream(STREAM)(metadata=[world.bearer()])
+    await stream.write(pb.ModelInferRequest(model_name="digits").SerializeToString())
+    answer = asyncio.ensure_future(stream.read())
+    await asyncio.wait([answer], timeout=200)
+    assert not answer.done()
+    over.set()
+    assert pb.ModelStreamInferResponse.FromString(await answer).infer_response.id == "late"
 
 
 async def _end(stream: grpc.aio.StreamStreamCall) -> None:

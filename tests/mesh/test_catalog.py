@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from mesh.catalog import Ejection, Model, Retries, Shadow, is_loopback, well_formed_version
+from mesh.catalog import Ejection, Model, Retries, Sequences, Shadow, is_loopback, well_formed_version
 
 GOOD: dict[str, object] = {
     "name": "digits",
@@ -47,12 +47,22 @@ def test_what_need_not_be_said() -> None:
 
 def test_what_need_not_be_said_to_the_mesh() -> None:
     model = Model.model_validate({"name": "digits", "host": "digits:8001", "versions": {"1": {}}})
-    assert (model.labels, model.shadow, model.sequence, model.tries) == ({"app": "digits"}, None, False, 2)
+    assert (model.labels, model.shadow, model.sequence, model.tries) == ({"app": "digits"}, None, None, 2)
     assert (model.breaker.requests, model.breaker.pending, model.retries.per_try) == (1024, 1024, None)
     assert model.ejection == Ejection.model_validate({"errors": 5, "interval": "1s", "time": "5s", "most": "50%"})
     assert _model(ejection=None).ejection is None
     assert _model(host="a.b.svc:80").labels == {"app": "a"}
     assert _model(workload={"app.kubernetes.io/name": "x"}).labels == {"app.kubernetes.io/name": "x"}
+
+
+def test_how_long_a_silent_sequence_is_remembered() -> None:
+    assert [_model(sequence=said).sequence for said in (True, {}, False, None)] == [*[Sequences()] * 2, None, None]
+    assert Sequences().idle == 60.0
+    kept = _model(sequence={"idle": "5m"}).sequence
+    assert kept is not None and kept.idle == 300.0
+    for wrong in ({"idle": "0s"}, {"idle": 5}, "yes", {"other": 1}):
+        with pytest.raises(ValidationError):
+            _model(sequence=wrong)
 
 
 def test_a_sequence_is_not_tried_again() -> None:

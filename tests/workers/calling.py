@@ -20,6 +20,20 @@ def request(model: str, version: str = "", id: str = "", **inputs: np.ndarray) -
     return made
 
 
+def in_sequence(
+    model: str, sequence: int | str, *, start: bool = False, end: bool = False, id: str = "", **inputs: np.ndarray
+) -> pb.ModelInferRequest:
+    """A request of a sequence, with the flags that tritonclient sends."""
+    made = request(model, id=id, **inputs)
+    if isinstance(sequence, str):
+        made.parameters["sequence_id"].string_param = sequence
+    else:
+        made.parameters["sequence_id"].int64_param = sequence
+    made.parameters["sequence_start"].bool_param = start
+    made.parameters["sequence_end"].bool_param = end
+    return made
+
+
 def floats(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
 

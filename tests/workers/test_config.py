@@ -14,8 +14,15 @@ IO = 'input { name: "x" data_type: TYPE_FP32 dims: [2] } output { name: "y" data
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("sequence_batching { }", "sequence_batching"),
-        ("sequence_batching { max_sequence_idle_microseconds: 5 }", "sequence_batching.max_sequence_idle_microseconds"),
+        ("sequence_batching { iterative_sequence: true }", "sequence_batching.iterative_sequence"),
+        (
+            "sequence_batching { direct { max_queue_delay_microseconds: 5 } }",
+            "sequence_batching.direct.max_queue_delay_microseconds",
+        ),
+        (
+            'sequence_batching { state { initial_state { data_file: "x" } } }',
+            "sequence_batching.state.initial_state.data_file",
+        ),
         ("ensemble_scheduling { }", "ensemble_scheduling"),
         ("optimization { graph { level: 1 } }", "optimization.graph.level"),
         ("optimization { eager_batching: true }", "optimization.eager_batching"),
@@ -115,3 +122,70 @@ def _leaves(descriptor, prefix, depth=0):
             yield prefix + field.name
         elif depth < 6:
             yield from _leaves(kind, f"{prefix}{field.name}.", depth + 1)
+
+
+STATE = 'input_name: "s" output_name: "t" data_type: TYPE_FP32 dims: [2, -1]'
+ZEROS = "initial_state { data_type: TYPE_FP32 dims: [2, 8] zero_data: true }"
+
+
+def _sequences(text: str) -> config.Settings:
+    return config.settings(config.parse(f"{IO} sequence_batching {{ {text} }}", "m"))
+
+
+def test_sequences() -> None:
+    assert config.settings(config.parse(IO, "m")).sequences is None
+    found = _sequences("direct { }").sequences
+    assert found is not None and (found.idle, found.states, found.controls) == (1.0, (), ())
+    found = _sequences(
+        f"oldest {{ max_candidate_sequences: 4 }} max_sequence_idle_microseconds: 5000000 state {{ {STATE} {ZEROS} }}"
+        'control_input { name: "first" control { kind: CONTROL_SEQUENCE_START fp32_false_true: [0, 1] } }'
+        'control_input { name: "id" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 } }'
+    ).sequences
+    assert found is not None and found.idle == 5.0
+    assert [(one.input, one.output, one.datatype, one.dims, one.initial) for one in found.states] == [
+        ("s", "t", "FP32", (2, -1), (2, 8))
+    ]
+    assert [(one.input, one.kind, one.datatype, one.values) for one in found.controls] == [
+        ("first", "START", "FP32", (0.0, 1.0)),
+        ("id", "CORRID", "UINT64", ()),
+    ]
+    (state,) = _sequences(f"state {{ {STATE} }}").sequences.states
+    assert state.initial == (2, 1)  # as in Triton
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('state { input_name: "x" output_name: "t" data_type: TYPE_FP32 dims: 1 }', "'x' is none"),
+        ('state { output_name: "t" data_type: TYPE_FP32 dims: 1 }', "'' is none"),
+        ('state { input_name: "s" data_type: TYPE_FP32 dims: 1 }', "has no output_name"),
+        ('state { input_name: "s" output_name: "t" dims: 1 }', "needs a data_type"),
+        ('state { input_name: "s" output_name: "t" data_type: TYPE_STRING dims: 1 }', "may not be TYPE_STRING"),
+        ('state { input_name: "s" output_name: "t" data_type: TYPE_FP32 }', "must be sizes"),
+        (f"state {{ {STATE} {ZEROS.replace('8', '-1')} }}", "must be zero_data"),
+        (f"state {{ {STATE} {ZEROS.replace('[2', '[3')} }}", "must be zero_data"),
+        (f"state {{ {STATE} {ZEROS.replace('FP32', 'FP64')} }}", "must be zero_data"),
+        (f"state {{ {STATE} {ZEROS} {ZEROS} }}", "more than one initial_state"),
+        (f"state {{ {STATE} }} state {{ {STATE} }}", "'s' is none"),
+        ('control_input { name: "c" }', "must have one control"),
+        ('control_input { name: "c" control { kind: CONTROL_SEQUENCE_END } }', "what is false and what is true"),
+        ('control_input { name: "c" control { fp32_false_true: [0] } }', "what is false and what is true"),
+        ('control_input { name: "c" control { kind: CONTROL_SEQUENCE_CORRID } }', "gets a sequence's id"),
+    ],
+)
+def test_sequences_that_contradict_themselves(text: str, says: str) -> None:
+    with pytest.raises(LoadError, match="model 'm'") as caught:
+        _sequences(text)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model_transaction_policy { decoupled: true } sequence_batching { }",
+        "instance_group { count: 2 } sequence_batching { }",
+    ],
+)
+def test_sequences_of_a_python_model(text: str) -> None:
+    with pytest.raises(LoadError):
+        config.parse(f'backend: "python" {IO} {text}', "m")

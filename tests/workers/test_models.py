@@ -146,7 +146,7 @@ async def test_a_version_that_has_gone_from_the_folder_is_unloaded(repository: P
 @pytest.mark.parametrize(
     ("file", "text", "says"),
     [
-        ("config.pbtxt", "sequence_batching { }", "sets sequence_batching, which this worker does not implement"),
+        ("config.pbtxt", "ensemble_scheduling { }", "sets ensemble_scheduling, which this worker does not implement"),
         ("1/model.py", "raise OSError('secret')", "model 'times' version 1: model.py cannot be loaded"),
         ("1/model.py", "raise SystemExit(3)", "model 'times' version 1: model.py cannot be loaded"),
         ("1/model.py", "x = 1", "model.py has no class Model"),
@@ -207,11 +207,11 @@ async def test_a_load_may_fail_as_it_likes(
 
 async def test_a_folder_that_cannot_be_read_is_unavailable_until_it_can(repository: Path, start) -> None:
     world = await start()
-    zoo.add(repository, config="sequence_batching { }")
+    zoo.add(repository, config="ensemble_scheduling { }")
     await refused(world.stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="add")))
     (row,) = await index(world)
     assert row[:3] == ("add", "", "UNAVAILABLE")
-    assert "sequence_batching" in row[3]
+    assert "ensemble_scheduling" in row[3]
     zoo.add(repository, config="max_batch_size: 8")
     await load(world, "add")
     assert await index(world) == [("add", "1", "READY", "")]

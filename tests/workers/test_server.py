@@ -181,7 +181,7 @@ async def test_who_does_not_read_the_log_holds_up_neither_calls_nor_the_end(repo
     try:
         async with starting(repository, writes) as worker:
             address = (await asyncio.wait_for(worker.stdout.readline(), 60)).decode().split()[-1]
-            zoo.add(repository, "broken", config="sequence_batching { }")
+            zoo.add(repository, "broken", config="ensemble_scheduling { }")
             async with grpc.aio.insecure_channel(address) as channel:
                 stub = GRPCInferenceServiceStub(channel)
                 for _ in range(2 * size // 100):  # each failure is logged in a line of more than 100 bytes

@@ -58,6 +58,29 @@ def identity(repository: Path, datatype: str, *, config: str = "", dims: Dims = 
     return name
 
 
+SUM = """
+max_batch_size: 0
+sequence_batching {
+  max_sequence_idle_microseconds: 60000000
+  state { input_name: "before" output_name: "after" data_type: TYPE_FP32 dims: 1 }
+}
+"""
+
+
+def running_sum(repository: Path, name: str = "sum", *, config: str = SUM, dims: Dims = (1,), version: int = 1) -> None:
+    """`y = x + before`, and `after = y`: what a sequence has sent so far, added up. FP32."""
+    kind = ONNX_TYPES["FP32"]
+    made = helper.make_graph(
+        [helper.make_node("Add", ["x", "before"], ["y"]), helper.make_node("Identity", ["y"], ["after"])],
+        "sum",
+        [helper.make_tensor_value_info(port, kind, dims) for port in ("x", "before")],
+        [helper.make_tensor_value_info(port, kind, dims) for port in ("y", "after")],
+    )
+    opset = [helper.make_opsetid("", OPSET)]
+    body = helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION).SerializeToString()
+    put(repository, name, body, version=version, config=config)
+
+
 def python(repository: Path, name: str, code: str, config: str, *, version: int = 1) -> None:
     """A model of the Python backend."""
     _put(repository, name, version, "model.py", dedent(code).encode(), f'backend: "python"\n{config}')

@@ -1,0 +1,56 @@
+"""What a caller is told when a sequence fails. Law: in its own name for it, and whether it must begin anew.
+
+A copy that is gone has taken the state along; another one does not know the sequence, and says so in Triton's words.
+Nobody can know what became of the call that was under way, so it is not for trying again: ABORTED.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+
+import grpc
+
+from gateway.choose import Route
+from gateway.wire import LENGTH, Extent, Malformed, fields, replace, string_field
+from protos.errors import HeadraceError, Reason
+
+_UNKNOWN: Final = "must specify the START flag on the first request of the sequence"
+_ANEW: Final = "begin anew, under another sequence_id"
+_RESET: Final = "RST_STREAM"  # by the worker's sidecar, of a stream whose worker is gone; gRPC calls it INTERNAL
+_ERROR_MESSAGE: Final = 1  # ModelStreamInferResponse
+
+
+def of_sequence(error: HeadraceError, route: Route) -> HeadraceError:
+    """The error of a call as the caller of its sequence reads it."""
+    if not route.sequence:
+        return error
+    gone = error.reason is Reason.MODEL_NOT_READY or (error.reason is Reason.INTERNAL and _RESET in error.private)
+    if gone and not route.sequence_start:
+        return HeadraceError(
+            grpc.StatusCode.ABORTED,
+            Reason.SEQUENCE_LOST,
+            f"the copy of {route.model.name} that has sequence {route.sequence_called} does not answer: {_ANEW}",
+            private=error.private,
+        )
+    if error.reason is None and route.sequence in error.public:
+        reason = Reason.SEQUENCE_LOST if _UNKNOWN in error.public else None
+        return HeadraceError(error.status, reason, _renamed(error.public, route), private=error.private)
+    return error
+
+
+def in_stream(answer: bytes, route: Route) -> bytes:
+    """The ModelStreamInferResponse as the caller of its sequence reads it."""
+    if not route.sequence or answer.find(route.sequence.encode()) < 0:
+        return answer
+    with contextlib.suppress(Malformed, UnicodeDecodeError):
+        for number, wire_type, start, value, end in fields(answer):
+            if number == _ERROR_MESSAGE and wire_type == LENGTH:
+                words = _renamed(answer[value:end].decode(), route)
+                return replace(answer, (Extent(start, end), string_field(_ERROR_MESSAGE, words)))
+    return answer
+
+
+def _renamed(words: str, route: Route) -> str:
+    said = words.replace(route.sequence, route.sequence_called)
+    return f"{said}; if it has begun, its state is lost: {_ANEW}" if _UNKNOWN in said else said
