@@ -1,4 +1,4 @@
-"""Other people's clients against the gateway: grpcurl, ghz, and stubs for Go; those in docs/examples: test_examples.py."""
+"""Other people's clients against the gateway: grpcurl, ghz, and stubs generated for Go."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 import pytest_asyncio
+from google.rpc import error_details_pb2
 
 from tests import readme
 from tests.interop.client_world import ClientWorld
@@ -70,7 +71,11 @@ async def test_ghz_sends_load(door: readme.Door) -> None:
     assert json.loads(report)["statusCodeDistribution"] == {"OK": 500}
 
 
-FROM_FILES = ("-import-path", str(readme.TOP / "protos"), "-proto", "grpc_service.proto")
+DETAILS = Path(error_details_pb2.__file__).parent.parent.parent  # googleapis-common-protos brings the files, too
+FROM_FILES = (
+    *("-import-path", str(readme.TOP / "protos"), "-proto", "grpc_service.proto"),
+    *("-import-path", str(DETAILS), "-proto", "google/rpc/error_details.proto"),
+)
 
 
 @pytest.mark.asyncio(loop_scope="module")
