@@ -8,10 +8,13 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import pytest
 import pytest_asyncio
+from google.rpc import error_details_pb2
 
 from tests import readme
+from tests.interop.client_world import ClientWorld
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 SERVICE = "inference.GRPCInferenceService"
@@ -63,6 +66,42 @@ async def test_ghz_sends_load(door: readme.Door) -> None:
     code, report, said = await run(
         "ghz", "--insecure", "--call", f"{SERVICE}/ModelInfer", "-d", image(3), "-m", metadata,
         "-n", "500", "-c", "8", "-O", "json", door.address,
+    )  # fmt: skip
+    assert code == 0, said
+    assert json.loads(report)["statusCodeDistribution"] == {"OK": 500}
+
+
+DETAILS = Path(error_details_pb2.__file__).parent.parent.parent  # googleapis-common-protos brings the files, too
+FROM_FILES = (
+    *("-import-path", str(readme.TOP / "protos"), "-proto", "grpc_service.proto"),
+    *("-import-path", str(DETAILS), "-proto", "google/rpc/error_details.proto"),
+)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("described", [(), FROM_FILES], ids=["reflection", "proto"])
+async def test_grpcurl_with_tls_and_a_token(world: ClientWorld, described: tuple[str, ...]) -> None:
+    sample = (world.samples / "digit-7.json").read_text()
+    command, call = ("grpcurl", "-cacert", world.ca, *described), (world.address, f"{SERVICE}/ModelInfer")
+    token = f"authorization: Bearer {world.token}"
+    code, said, errors = await run(*command, "-H", token, "-d", sample, *call)
+    assert code == 0, errors
+    answer = json.loads(said)
+    names = [output["name"] for output in answer["outputs"]]
+    contents = answer.get("raw_output_contents") or answer["rawOutputContents"]  # as reflection, or the file, has it
+    assert contents[names.index("label")] == "BwAAAAAAAAA="  # 7, little endian
+    code, _, errors = await run(*command, "-d", sample, *call)
+    assert code == 64 + grpc.StatusCode.UNAUTHENTICATED.value[0]  # the clients in docs/examples do as grpcurl does
+    assert "TOKEN_MISSING" in errors
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("described", [(), ("--proto", str(readme.TOP / "protos" / "grpc_service.proto"))], ids=len)
+async def test_ghz_sends_load_with_tls_and_a_token(world: ClientWorld, described: tuple[str, ...]) -> None:
+    sample, metadata = world.samples / "digit-7.json", json.dumps({"authorization": f"Bearer {world.token}"})
+    code, report, said = await run(
+        "ghz", "--cacert", world.ca, *described, "--call", f"{SERVICE}/ModelInfer", "-D", sample, "-m", metadata,
+        "-n", "500", "-c", "8", "--connections", "4", "-O", "json", world.address,
     )  # fmt: skip
     assert code == 0, said
     assert json.loads(report)["statusCodeDistribution"] == {"OK": 500}
