@@ -208,20 +208,22 @@ def test_a_demo_that_stays_serves_other_commands_until_a_child_dies(place: Place
         assert (answer.model_name, len(answer.raw_output_contents) or len(answer.outputs)) == ("digits", 2)
 
         image = str(samples / "digit-3.png")
-        seen = place.headrace("infer", "digits", "--image", image, "--version", "canary", "-o", "json")
+        seen = place.headrace("infer", "digits", image, "--version", "canary", "-o", "json")
         assert (seen.returncode, seen.stderr) == (0, "")
         said = json.loads(seen.stdout)
-        assert (said["model"], said["version"], said["prediction"]) == ("digits", "2", 3)
-        assert sum(said["probabilities"]) == pytest.approx(1, abs=1e-4)
-        shown = place.headrace("infer", "digits", "--image", image, "--version", "2")
+        assert (said["model_name"], said["model_version"]) == ("digits", "2")
+        outputs = {output["name"]: output["data"] for output in said["outputs"]}
+        assert outputs["label"] == [3]
+        assert sum(outputs["probabilities"]) == pytest.approx(1, abs=1e-4)
+        shown = place.headrace("infer", "digits", image, "--version", "2")
         assert shown.stdout.startswith("3, says digits version 2")
 
-        refused = place.headrace("infer", "letters", "--image", image)
+        refused = place.headrace("infer", "letters", image)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "PERMISSION_DENIED NOT_GRANTED" in refused.stderr
         assert "also reads the model's metadata, which takes the action inspect." in refused.stderr
         other = place.headrace("token", "--scope", "infer:letters").stdout.strip()
-        refused = place.headrace("infer", "digits", "--image", image, "--token", other)
+        refused = place.headrace("infer", "digits", image, "--token", other)
         assert "NOT_GRANTED" in refused.stderr
 
         [worker] = [process for process in place.processes() if str(samples.parent / "models-1") in process.cmdline()]
