@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from rich.console import ConsoleOptions
@@ -25,11 +25,11 @@ def bar(eighths: int, *, ascii_only: bool) -> str:
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8]
 
 
-def bars(shares: Sequence[float], options: ConsoleOptions) -> Table:
-    """One line for each share (0 to 1): its index, its percentage, its bar; the largest stands out."""
+def bars(shares: Mapping[int, float], options: ConsoleOptions) -> Table:
+    """One line for each share (0 to 1): whose, its percentage, its bar; the largest stands out."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, show_header=False)
-    largest = max(range(len(shares)), key=shares.__getitem__)
-    for index, share in enumerate(shares):
+    largest = max(shares, key=shares.__getitem__)
+    for index, share in shares.items():
         drawn = bar(round(share * _CELLS * 8), ascii_only=plain(options))
         table.add_row(str(index), f"{share:6.1%}", Text(drawn, "cyan"), style="bold" if index == largest else "dim")
     return table

@@ -1,6 +1,7 @@
-"""A caller of classifiers, on unmodified tritonclient. Law: it knows of the gateway only what any caller is told.
+"""A caller, on unmodified tritonclient. Law: it knows of the gateway only what any caller is told.
 
-An image classifier is a model with one FP32 input of [N, side * side] and an FP32 output of [N, classes].
+For the demo there is more: an image classifier is a model with one FP32 input of [N, side * side] and an FP32 output of
+[N, classes].
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,11 +22,14 @@ from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from headrace.answers import Reply
 from headrace.failure import CommandError
-from headrace.pictures import Pixels
+from headrace.tensors import Pixels, Tensor, Wanted, of_messages
+from headrace.wants import Wants
+from protos import grpc_service_pb2 as pb
 from protos.boundary import DETAILS_KEY
 
-_TIMEOUT: Final = 10.0  # seconds a call may take
+TIMEOUT: Final = 10.0  # seconds a call may take
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,14 @@ class Refused(CommandError):  # noqa: N818 - it is the call that was refused
 
 
 class Client:
-    """Calls the gateway at `address` (HOST:PORT, plaintext). Every call raises Refused where it gets no answer."""
+    """Calls the gateway at `address` (HOST:PORT): by TLS where `ca` has certificates to trust, else in plain text.
 
-    def __init__(self, address: str) -> None:
-        self._client = InferenceServerClient(address)
+    Every call raises Refused where it gets no answer within `timeout` seconds.
+    """
+
+    def __init__(self, address: str, ca: Path | None = None, timeout: float = TIMEOUT) -> None:
+        self._client = InferenceServerClient(address, ssl=ca is not None, root_certificates=ca and str(ca))
+        self._timeout = timeout
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,15 +82,44 @@ class Client:
     ) -> None:
         await self._client.close()
 
-    async def signature(self, model: str, version: str = "", token: str | None = None) -> Signature:
-        """The model's tensors, from its metadata. Raises CommandError where the model is no image classifier."""
+    async def inputs(self, model: str, version: str = "", token: str | None = None) -> Wants:
+        """What the model takes, from its metadata."""
+        metadata = await self._metadata(model, version, token)
+        return Wants(model, tuple(Wanted(one.name, one.datatype, tuple(one.shape)) for one in metadata.inputs))
+
+    async def infer(
+        self, model: str, tensors: Sequence[Tensor], *, version: str = "", token: str | None = None
+    ) -> Reply:
+        """What the model says."""
+        inputs = [InferInput(one.name, list(one.array.shape), one.datatype) for one in tensors]
+        for made, one in zip(inputs, tensors, strict=True):
+            made.set_data_from_numpy(one.array)
         try:
-            metadata = await self._client.get_model_metadata(
-                model, version, headers=_headers(token), client_timeout=_TIMEOUT
+            result = await self._client.infer(
+                model, inputs, model_version=version, headers=_headers(token), client_timeout=self._timeout
             )
         except InferenceServerException as error:
             raise _refused(error) from None
+        said = result.get_response()
+        try:
+            outputs = tuple(of_messages(said.outputs, said.raw_output_contents))
+        except ValueError as error:
+            raise CommandError(f"the answer cannot be read: {error}") from None
+        return Reply(said.model_name, said.model_version, said.id, outputs)
+
+    async def signature(self, model: str, version: str = "", token: str | None = None) -> Signature:
+        """The model's tensors, from its metadata. Raises CommandError where the model is no image classifier."""
+        metadata = await self._metadata(model, version, token)
         return signature(model, metadata.inputs, metadata.outputs)
+
+    async def _metadata(self, model: str, version: str, token: str | None) -> pb.ModelMetadataResponse:
+        try:
+            found: pb.ModelMetadataResponse = await self._client.get_model_metadata(
+                model, version, headers=_headers(token), client_timeout=self._timeout
+            )
+        except InferenceServerException as error:
+            raise _refused(error) from None
+        return found
 
     async def classify(
         self,
@@ -103,7 +141,7 @@ class Client:
                 model_version=version,
                 outputs=[InferRequestedOutput(like.probabilities)],
                 headers={**_headers(token), **dict(headers)},
-                client_timeout=_TIMEOUT,
+                client_timeout=self._timeout,
             )
         except InferenceServerException as error:
             raise _refused(error) from None

@@ -9,7 +9,11 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-_DISTRIBUTIONS: Final[Mapping[str, str]] = {"PIL": "Pillow", "sklearn": "scikit-learn"}  # where the names differ
+_DISTRIBUTIONS: Final[Mapping[str, str]] = {  # where the names differ
+    "PIL": "Pillow",
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+}
 _OURS = frozenset({"gateway", "headrace", "loadtest", "mesh", "protos", "workers"})
 
 
@@ -23,8 +27,21 @@ def extra(name: str, command: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in _OURS:
+        if is_ours(error):
             raise
-        needed = _DISTRIBUTIONS.get(package, package)
+        needed = package_of(error)
         raise CommandError(f"{command} needs the package {needed}: run pip install 'headrace[{name}]'") from None
+
+
+def is_ours(error: Exception) -> bool:
+    """Whether it is a module of ours that is not there: a defect."""
+    return isinstance(error, ModuleNotFoundError) and _top(error) in _OURS
+
+
+def package_of(error: ModuleNotFoundError) -> str:
+    """What to install for the module that is not there."""
+    return _DISTRIBUTIONS.get(_top(error), _top(error))
+
+
+def _top(error: ModuleNotFoundError) -> str:
+    return (error.name or "").partition(".")[0]

@@ -5,21 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import os
-import sys
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from headrace.commands.output import Output
-from headrace.doctor.finding import Check, Finding
-from headrace.doctor.packages import FindDistribution, packages
-from headrace.doctor.runner import found
+from headrace.doctor.examine import examined, failed
 from headrace.doctor.shown import as_json, as_lines
-
-_HERE: Final = Path("headrace.yaml")
 
 
 def doctor(
@@ -41,21 +34,4 @@ def doctor(
     else:
         for line in as_lines(findings):
             typer.echo(line)
-    return int(any(one.level == "error" for one in findings))
-
-
-async def examined(
-    config: Path | None, environ: Mapping[str, str], find_distribution: FindDistribution
-) -> list[Finding]:
-    """What every check finds; where packages lack, what can be found without them."""
-    first = Check("packages", partial(packages, find_distribution, sys.version_info[:3]))
-    try:
-        from headrace.doctor import configuration  # noqa: PLC0415 - pydantic, aiohttp, gRPC: any may lack
-        from headrace.doctor.every import Here, checks  # noqa: PLC0415
-    except Exception as error:  # noqa: BLE001 - packages that do not fit together raise anything
-        why = f"headrace cannot be imported: {type(error).__name__}: {error}"
-        do = "put the packages right; the rest is looked at then"
-        return [*await found([first]), Finding("packages", "error", why, do)]
-    path = config or (_HERE if _HERE.exists() else None)
-    settings, said = configuration.loaded(path, environ) if path else (None, [configuration.absent(_HERE)])
-    return await found([first, Check("configuration", lambda: said), *checks(settings, Here(environ))])
+    return failed(findings)

@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it publishes no types
 
-from headrace.pictures import Pixels
+from headrace.tensors import Pixels
 
 Labels = npt.NDArray[np.int64]
 

@@ -127,7 +127,7 @@ def next_steps(console: Console, state: State, program: str, resources: Path | N
     for command in (
         *([] if stay else [f"{program} demo --stay"]),
         f"{program} token",
-        f"{program} infer {MODEL} --image {samples}/digit-7.png",
+        f"{program} infer {MODEL} {samples}/digit-7.png",
         f"grpcurl -plaintext -H {authorization} -d @ {gateway} {rpc} < {samples}/digit-7.json",
         f"curl http://{admin}/readyz",
         *(mesh if resources else []),

@@ -22,7 +22,7 @@ from headrace.demo.digits import MODEL, Pictures, Trained, accuracy
 from headrace.demo.issuer import Issuer
 from headrace.demo.spans import Span, tree
 from headrace.failure import CommandError
-from headrace.pictures import Pixels
+from headrace.tensors import Pixels
 from protos import tracing
 from protos.contract import SERVICE
 

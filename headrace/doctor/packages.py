@@ -28,6 +28,11 @@ class Requirement:
     bounds: str
     optional: bool
 
+    @property
+    def install(self) -> str:
+        """What to do to have it."""
+        return f"run pip install '{self.name}{self.bounds}'"
+
     def admits(self, version: str) -> bool:
         """Whether a version is within the bounds."""
         return _within(_numbers(version), self.bounds)
@@ -54,17 +59,26 @@ def required(requires: Iterable[str]) -> list[Requirement]:
     return [Requirement(one[1], one[2].strip(), "extra" in (one[3] or "")) for one in matches]
 
 
+def needed(name: str, find_distribution: FindDistribution) -> str:
+    """What to do to have a package, in a version that headrace takes."""
+    try:
+        requires = find_distribution("headrace").requires or ()
+    except PackageNotFoundError:
+        requires = ()
+    mine = [one for one in required(requires) if one.name.lower() == name.lower()]
+    return (mine or [Requirement(name, "", optional=False)])[0].install
+
+
 def _checked(one: Requirement, find_distribution: FindDistribution) -> Finding | None:
     """What is wrong with a package, if anything; one that an extra asks for may be absent."""
     level: Level = "warning" if one.optional else "error"
-    do = f"run pip install '{one.name}{one.bounds}'"
     try:
         version = find_distribution(one.name).version
     except PackageNotFoundError:
-        return None if one.optional else Finding(_AREA, level, f"the package {one.name} is not installed", do)
+        return None if one.optional else Finding(_AREA, level, f"the package {one.name} is not installed", one.install)
     if one.admits(version):
         return None
-    return Finding(_AREA, level, f"{one.name} is {version}, but headrace needs {one.bounds}", do)
+    return Finding(_AREA, level, f"{one.name} is {version}, but headrace needs {one.bounds}", one.install)
 
 
 def _python(bounds: str, python: tuple[int, ...]) -> Finding:

@@ -13,6 +13,8 @@ from protos import grpc_service_pb2 as pb
 from tests.envoy import needs_envoy
 from tests.gateway.world import INFER, World, refusal, world_in_thread
 
+EXAMPLES = max(250, settings.default.max_examples)  # pytest --hypothesis-profile thorough: 2000
+
 TENSOR = st.builds(
     lambda name, datatype, shape, numbers: pb.ModelInferRequest.InferInputTensor(
         name=name, datatype=datatype, shape=shape, contents=pb.InferTensorContents(fp32_contents=numbers)
@@ -76,7 +78,7 @@ def behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield world, channel.unary_unary(INFER)
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(asked=requests())
 def test_what_the_worker_receives_is_what_the_caller_sent(behind, asked: tuple[str, bytes, bytes, bytes]) -> None:
     world, infer = behind
@@ -122,7 +124,7 @@ def outcome(world: World, infer: grpc.UnaryUnaryMultiCallable, message: bytes, *
     return grpc.StatusCode.OK, None, world.one.infers(), world.two.infers()
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(message=spoilt())
 def test_whatever_the_message_both_lanes_do_the_same(behind: Behind, message: bytes) -> None:
     """With a key that the express lane leaves to Python, Python says what is right."""

@@ -61,7 +61,7 @@ async def test_a_stranger_learns_nothing_of_models(world: World) -> None:
 
 async def test_watch_tells_of_changes_and_goes_when_the_gateway_does(tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        world = await stack.enter_async_context(worlds.world(tmp_path))
+        world = await stack.enter_async_context(worlds.world(tmp_path, drains=True))
         async with grpc.aio.insecure_channel(world.address) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(Request(service=""))
             while (await watch.read()).status != Response.SERVING:

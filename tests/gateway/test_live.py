@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 
 from gateway import live
+from gateway.in_force import InForce
 from gateway.live import Source, changed
 from gateway.settings import Settings, load
 from protos import grpc_service_pb2 as pb
@@ -44,6 +45,14 @@ async def lanes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     change = two_processes if request.param == "several processes" else lambda _config: None
     async with worlds.world(tmp_path, change, express=request.param != "python") as made:
         yield made
+
+
+@pytest.fixture
+def quick(lanes: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The same, which looks at its file more often than it would."""
+    monkeypatch.setattr(live, "_LOOK", 0.005)
+    monkeypatch.setattr(live, "_AGAIN", 0.1)
+    return lanes
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> float:
@@ -116,18 +125,18 @@ async def test_weights_move(lanes: World) -> None:
     assert len(lanes.one.calls) == before
 
 
-async def test_what_is_wrong_changes_nothing_and_is_told(lanes: World, caplog: pytest.LogCaptureFixture) -> None:
-    lanes.configure(lambda config: config["grants"][0].update(models=["nowhere"]))
+async def test_what_is_wrong_changes_nothing_and_is_told(quick: World, caplog: pytest.LogCaptureFixture) -> None:
+    quick.configure(lambda config: config["grants"][0].update(models=["nowhere"]))
 
     async def told() -> bool:
         return "there is no model nowhere" in caplog.text
 
     await until(told)
-    assert await answers(lanes) == "digits"
-    lanes.configure(lambda config: config["grants"][0].update(models=["small"]))
+    assert await answers(quick) == "digits"
+    quick.configure(lambda config: config["grants"][0].update(models=["small"]))
 
     async def taken() -> bool:
-        return await answers(lanes) == "NOT_GRANTED"
+        return await answers(quick) == "NOT_GRANTED"
 
     await until(taken)
 
@@ -155,16 +164,24 @@ async def test_what_takes_a_restart_is_told_and_the_rest_is_taken(
     assert shown["grants"][0]["models"] == ["small"]
 
 
-async def test_a_hundred_changes_under_load_fail_no_call(lanes: World) -> None:
+async def test_a_hundred_changes_under_load_fail_no_call(quick: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Grants, weights, endpoints and models come and go; whoever is granted throughout notices nothing."""
     over = asyncio.Event()
     outcomes: list[str] = []
+    taken: list[Settings] = []
+    take = InForce.take
+
+    def counted(in_force: InForce, settings: Settings, *more: Any, **options: Any) -> None:
+        taken.append(settings)
+        take(in_force, settings, *more, **options)
+
+    monkeypatch.setattr(InForce, "take", counted)
 
     async def calling() -> None:
         while not over.is_set():
-            outcomes.append(await answers(lanes))
+            outcomes.append(await answers(quick))
 
-    one, two = lanes.one.address, lanes.two.address
+    one, two = quick.one.address, quick.two.address
 
     def changed_once(turn: int) -> Callable[[Config], None]:
         def change(config: Config) -> None:
@@ -176,8 +193,10 @@ async def test_a_hundred_changes_under_load_fail_no_call(lanes: World) -> None:
 
     callers = [asyncio.create_task(calling()) for _ in range(4)]
     for turn in range(100):
-        lanes.configure(changed_once(turn))
-        await asyncio.sleep(0.03)
+        quick.configure(changed_once(turn))
+        async with asyncio.timeout(10):
+            while len(taken) <= turn:
+                await asyncio.sleep(0.005)
     over.set()
     await asyncio.gather(*callers)
     assert len(outcomes) > 100

@@ -95,7 +95,7 @@ async def refused(mesh: World, version: str, **more: Any) -> Refusal:
 async def test_calls_are_shared_by_weight(tmp_path: Path) -> None:
     async with world(tmp_path) as mesh:
         mesh.publish(routes(one=90, two=10))
-        number = 5000
+        number = 2000
         await calls(mesh.gateway.infer, number)
         share = len(mesh.two.infers()) / number
     assert len(mesh.one.infers()) + len(mesh.two.infers()) == number

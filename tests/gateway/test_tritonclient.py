@@ -4,7 +4,6 @@ import asyncio
 import queue
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +20,8 @@ from tests.workers import zoo
 from workers.server import Options
 from workers.server import serving as worker_serving
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 DATATYPES = ["BOOL", "INT8", "UINT8", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"]
 TYPED = ["BOOL", "INT8", "UINT8", "INT32", "INT64", "FP32", "FP64", "BYTES"]  # FP16 has no typed contents
 
@@ -31,16 +32,17 @@ class Door:
     headers: dict[str, str]
 
 
-@pytest_asyncio.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    repository = tmp_path / "models"
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
+    folder = tmp_path_factory.mktemp("door")
+    repository = folder / "models"
     for datatype in DATATYPES:
         zoo.identity(repository, datatype)
     zoo.add(repository)
     issuer = Issuer(scope="all")
     names = [*(datatype.lower() for datatype in DATATYPES), "add"]
     async with worker_serving(Options(repository, "127.0.0.1:0")) as worker:
-        config = in_front_of(worker, tmp_path, issuer, *names)
+        config = in_front_of(worker, folder, issuer, *names)
         async with serving(load(config, {})) as addresses:
             yield Door(addresses.grpc, {"authorization": f"Bearer {issuer.token()}"})
 
@@ -108,9 +110,10 @@ async def test_every_question_of_the_aio_client(door: Door) -> None:
         assert (await client.get_model_config("add", headers=headers)).config.name == "add"
         index = await client.get_model_repository_index(headers=headers)
         assert sorted(row.name for row in index.models) == sorted(["add", *(each.lower() for each in DATATYPES)])
+        (before,) = (await client.get_inference_statistics("fp32", headers=headers)).model_stats
         await client.infer("fp32", [wanted(triton_aio, "x", "FP32")], headers=headers)
-        (statistics,) = (await client.get_inference_statistics("fp32", headers=headers)).model_stats
-        assert statistics.inference_stats.success.count == 1
+        (after,) = (await client.get_inference_statistics("fp32", headers=headers)).model_stats
+        assert after.inference_stats.success.count == before.inference_stats.success.count + 1
         await client.unload_model("add", headers=headers)
         assert not await client.is_model_ready("add", headers=headers)
         await client.load_model("add", headers=headers)
@@ -142,10 +145,11 @@ def sync_tour(door: Door) -> None:
         assert client.get_model_metadata("add", headers=headers).name == "add"
         assert client.get_model_config("add", headers=headers).config.name == "add"
         assert len(client.get_model_repository_index(headers=headers).models) == 1 + len(DATATYPES)
+        before = client.get_inference_statistics("fp32", headers=headers).model_stats[0].inference_count
         for binary in (True, False):
             result = client.infer("fp32", [wanted(triton, "x", "FP32", binary)], headers=headers)
             assert result.as_numpy("y").tolist() == values("FP32").tolist()
-        assert client.get_inference_statistics("fp32", headers=headers).model_stats[0].inference_count == 4
+        assert client.get_inference_statistics("fp32", headers=headers).model_stats[0].inference_count == before + 4
         with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
             client.infer("fp32", [wanted(triton, "x", "FP32")])
 

@@ -273,9 +273,16 @@ def in_front_of(worker: str, folder: Path, issuer: Issuer, *models: str, **secti
 
 @contextlib.asynccontextmanager
 async def world(
-    folder: Path, change: Callable[[dict[str, Any]], None] = lambda _config: None, *, express: bool = False
+    folder: Path,
+    change: Callable[[dict[str, Any]], None] = lambda _config: None,
+    *,
+    express: bool = False,
+    drains: bool = False,
 ) -> AsyncIterator[World]:
-    """Two workers, and a gateway in front of them whose configuration `change` may alter."""
+    """Two workers, and a gateway in front of them whose configuration `change` may alter.
+
+    At the end it drains, or else it is in a hurry: most tests leave no call behind, and would wait for nothing.
+    """
     issuer = Issuer()
     jwks = folder / "jwks.json"
     jwks.write_bytes(issuer.jwks())
@@ -288,10 +295,13 @@ async def world(
         path.write_text(json.dumps(config))
         settings = load(path, {})
         made = front(settings, folder, Path(ENVOY or "")) if express else None
-        running_gateway = serving(settings, environ={}, front=made, changes=of_file(Source(path, {})))
+        hurry = asyncio.Event()
+        running_gateway = serving(settings, hurry, environ={}, front=made, changes=of_file(Source(path, {})))
         addresses = await stack.enter_async_context(running_gateway)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(addresses.grpc, options=CLIENT))
         yield World(addresses.grpc, addresses.admin or "", issuer, {"1": one, "2": two}, channel, folder, express)
+        if not drains:
+            hurry.set()
 
 
 CLIENT = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]

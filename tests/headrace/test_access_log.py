@@ -512,7 +512,7 @@ async def test_calls_that_we_end_are_not_said_to_have_been_left(tmp_path: Path) 
 
     reached = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
-        async with worlds.world(tmp_path, hurried, express=True) as world:
+        async with worlds.world(tmp_path, hurried, express=True, drains=True) as world:
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(world.address, options=CLIENT))
             world.one.behaviour[INFER] = hanging(reached)
             call = channel.unary_unary(INFER)(MESSAGE, metadata=[world.bearer(), TO_PYTHON], timeout=20)

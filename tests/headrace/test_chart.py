@@ -15,7 +15,7 @@ def test_a_bar_has_eighths_where_it_can() -> None:
 
 def test_each_share_has_its_line() -> None:
     console = Console(file=io.StringIO(), width=80)
-    console.print(bars([0.25, 0.75, 0.0], console.options))
+    console.print(bars({0: 0.25, 1: 0.75, 2: 0.0}, console.options))
     file = console.file
     assert isinstance(file, io.StringIO)
     lines = [line.split() for line in file.getvalue().splitlines()]

@@ -90,8 +90,11 @@ def test_no_command_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) ->
         (["worker", "--repository", "/", "--listen", "here"], "'here' is not HOST:PORT"),
         (["worker", "--repository", "/", "--drain", "long"], "'long' needs a unit"),
         (["infer"], "Missing argument 'MODEL'"),
-        (["infer", "digits", "--image", "/nowhere"], "does not exist"),
-        (["infer", "digits", "--image", __file__, "-o", "xml"], "'xml' is not one of"),
+        (["infer", "digits"], "give a FILE, or --text"),
+        (["infer", "digits", "--text", "x", "--ca", "/nowhere"], "does not exist"),
+        (["infer", "digits", "--text", "x", "--deadline", "5"], "'5' needs a unit"),
+        (["infer", "digits", "--text", "x", "--token", "a", "--token-file", __file__], "the token itself or its file"),
+        (["infer", "digits", __file__, "-o", "xml"], "'xml' is not one of"),
         (["demo", "--twice"], "No such option"),
     ],
 )
@@ -104,7 +107,7 @@ def test_usage_errors(arguments: list[str], said: str, capsys: pytest.CaptureFix
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["token"], ["infer", "digits", "--image", __file__]])
+@pytest.mark.parametrize("arguments", [["token"], ["infer", "digits", __file__]])
 def test_without_a_demo_what_needs_one_says_so(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(arguments) == 1
     assert capsys.readouterr().err == "headrace: no demo is running; start one with: headrace demo --stay\n"

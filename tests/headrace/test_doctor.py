@@ -25,8 +25,8 @@ from aiohttp import web
 from gateway.server import serving
 from gateway.settings import load
 from headrace import cli
-from headrace.commands.doctor import examined
 from headrace.doctor import gpu, issuers, limits, workers
+from headrace.doctor.examine import examined
 from headrace.doctor.finding import Check, Finding
 from headrace.doctor.packages import required
 from headrace.doctor.runner import found

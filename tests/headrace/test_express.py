@@ -755,7 +755,7 @@ async def test_calls_that_run_when_it_stops_end_well(tmp_path: Path) -> None:
         return await echo(message, context)
 
     async with contextlib.AsyncExitStack() as stack:
-        async with worlds.world(tmp_path, express=True) as world:
+        async with worlds.world(tmp_path, express=True, drains=True) as world:
             await until_carried(world)
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(world.address, options=CLIENT))
             world.one.behaviour[INFER] = slow

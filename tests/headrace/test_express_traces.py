@@ -83,7 +83,7 @@ async def test_a_sampled_callers_trace_goes_on(tmp_path: Path) -> None:
 
 async def test_what_is_not_sampled_is_passed_on_so_and_leaves_nothing(tmp_path: Path) -> None:
     unsampled = CALLER.removesuffix("1") + "0"
-    async with sink() as traces, worlds.world(tmp_path, sent_to(traces, 0), express=True) as world:
+    async with sink() as traces, worlds.world(tmp_path, sent_to(traces, 0), express=True, drains=True) as world:
         await by_the_lane(world, lambda: infer(world, more=(("traceparent", unsampled),)))
         assert dict(world.one.metadata[-1])["traceparent"] == unsampled
         await by_the_lane(world, lambda: infer(world))
@@ -103,7 +103,7 @@ async def test_without_a_collector_the_callers_context_is_handed_on(tmp_path: Pa
 
 
 async def test_strangers_leave_no_spans_of_the_lanes(tmp_path: Path) -> None:
-    async with sink() as traces, worlds.world(tmp_path, sent_to(traces, 0), express=True) as world:
+    async with sink() as traces, worlds.world(tmp_path, sent_to(traces, 0), express=True, drains=True) as world:
         call = world.channel.unary_unary(INFER)(MESSAGE, metadata=[("traceparent", CALLER)], timeout=10)
         assert (await refused(call)).reason == "TOKEN_MISSING"
     assert "a1" * 16 not in {span.trace_id.hex() for _, span in traces.spans}

@@ -31,7 +31,7 @@ def test_commands_stand_on_one_line_each_to_be_copied(width: int) -> None:
     lines = [line for line in file.getvalue().splitlines() if line.startswith("  ")]
     assert lines == [
         "  headrace token",
-        "  headrace infer digits --image /tmp/headrace-demo-x/samples/digit-7.png",
+        "  headrace infer digits /tmp/headrace-demo-x/samples/digit-7.png",
         '  grpcurl -plaintext -H "authorization: Bearer $(headrace token)" -d @ 127.0.0.1:50051 '
         "inference.GRPCInferenceService/ModelInfer < /tmp/headrace-demo-x/samples/digit-7.json",
         "  curl http://127.0.0.1:9090/readyz",

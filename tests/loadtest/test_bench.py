@@ -38,7 +38,7 @@ def _nothing_left_behind() -> Iterator[None]:
     "subject", ["gateway", *(pytest.param(name, marks=pytest.mark.bench) for name in ("null", "threads"))]
 )
 def test_a_short_run(subject: str) -> None:
-    result = CliRunner().invoke(bench.app, [subject, "--rounds", "1", "--seconds", "0.5", "-o", "json"])
+    result = CliRunner().invoke(bench.app, [subject, "--rounds", "1", "--seconds", "0.2", "-o", "json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert set(report["sizes"]) == {"small", "large"}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.headrace.called import Done, headrace
 from tests.mesh.envoy.istio_vectors import VECTORS
 
 CASE = VECTORS / "cases"
@@ -26,11 +24,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def explain(folder: Path, *arguments: str, proxies: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headrace", "mesh", "explain", *arguments]
-    command += ["--proxies", "proxies.yaml"] if proxies else []
-    environ = os.environ | {"COLUMNS": "300"}
-    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False)
+def explain(folder: Path, *arguments: str, proxies: bool = True) -> Done:
+    command = ["mesh", "explain", *arguments, *(["--proxies", "proxies.yaml"] if proxies else [])]
+    return headrace(*command, folder=folder, environ={"COLUMNS": "300"})
 
 
 def rows(said: str) -> list[tuple[str, str]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.gateway.certificates import Authority
+from tests.headrace.called import Done, headrace
 from tests.mesh.render.rendered import CATALOGS, committed
 
 CANARY = next(path for path in CATALOGS if path.name == "canary")
@@ -38,9 +37,8 @@ def to(tmp_path: Path) -> Path:
     return tmp_path / "istio"
 
 
-def render(config: Path, to: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headrace", "mesh", "render", "--config", str(config), "--to", str(to), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def render(config: Path, to: Path, *arguments: str) -> Done:
+    return headrace("mesh", "render", "--config", str(config), "--to", str(to), *arguments)
 
 
 def rendered(config: Path, to: Path, *arguments: str) -> dict[str, Any]:
@@ -197,8 +195,7 @@ def test_a_shift_is_both_lanes(config: Path, to: Path) -> None:
     config.write_text(LANE)
     rendered(config, to, "--express")
     before = (to / "digits.yaml").read_text()
-    command = [sys.executable, "-m", "headrace", "mesh", "shift", "digits", "1=20", "2=80", "--dir", str(to)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = headrace("mesh", "shift", "digits", "1=20", "2=80", "--dir", str(to))
     assert done.returncode == 0, done.stderr
     after = before.replace("weight: 90", "weight: 20").replace("weight: 10", "weight: 80")
     assert (to / "digits.yaml").read_text() == after != before

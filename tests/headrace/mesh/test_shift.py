@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+import mesh.shift
+from tests.headrace.called import Done, headrace
 from tests.mesh.envoy.istio_vectors import CASES
 
 CANARY = next(case for case in CASES if case.name == "all-canary") / "config.yaml"
@@ -24,10 +24,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def shift(folder: Path, *arguments: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headrace", "mesh", "shift", *arguments]
-    environ = os.environ | {"COLUMNS": "100"} | environ
-    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False)
+def shift(folder: Path, *arguments: str, environ: Mapping[str, str] = {}) -> Done:
+    return headrace("mesh", "shift", *arguments, folder=folder, environ={"COLUMNS": "100", **environ})
 
 
 def test_old_and_new_weights_are_shown(folder: Path) -> None:
@@ -108,9 +106,11 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "headrace: istio cannot be used: No such file or directory\n")
 
 
-def test_without_the_package_the_extra_is_named(folder: Path) -> None:
-    (folder / "kubernetes.py").write_text("raise ModuleNotFoundError('no', name='kubernetes')")
-    done = shift(folder, "digits", "1=100", "--cluster", environ={"PYTHONPATH": str(folder)})
+def test_without_the_package_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mesh.shift.cluster", raising=False)
+    monkeypatch.delattr(mesh.shift, "cluster", raising=False)
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    done = shift(folder, "digits", "1=100", "--cluster")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "headrace: headrace mesh shift --cluster needs the package kubernetes: run pip install 'headrace[cluster]'\n"

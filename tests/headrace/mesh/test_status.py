@@ -22,17 +22,15 @@ from mesh.status.rows import Row
 from mesh.testing import Mesh, running
 from mesh.testing.calls import interval
 from tests.envoy import needs_envoy
+from tests.headrace.called import Done, headrace
 from tests.mesh.render.rendered import FOLDER
 
 pytestmark = pytest.mark.timeout(120)
 DIGITS = "digits.models.svc.cluster.local:8001"
 
 
-def status(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headrace", "mesh", "status", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "COLUMNS": "80"}
-    )
+def status(*arguments: str) -> Done:
+    return headrace("mesh", "status", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +43,7 @@ def canary() -> Iterator[Mesh]:
 def test_what_was_asked_for_and_what_flows(canary: Mesh) -> None:
     admin = canary.sidecars["gateway"].admin
     with canary.calling(DIGITS) as calls:
-        found = status("--admin", admin, "--over", "2s", "-o", "json")
+        found = status("--admin", admin, "--over", "1s", "-o", "json")
     assert (found.returncode, found.stderr) == (0, "")
     first, second = json.loads(found.stdout)
     assert (first["model"], first["version"], first["weight"], first["copies"]) == ("digits", "1", 90, 2)

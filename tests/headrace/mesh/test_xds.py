@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.headrace.called import Done, headrace
 from tests.mesh.envoy.istio_vectors import CASES, VECTORS
 
 CASE = next(path for path in CASES if path.name == "all-canary")
@@ -14,9 +15,8 @@ PROXIES = VECTORS / "cases" / "proxies.yaml"
 BASE = ("--istio", str(VECTORS / "cases" / "base.yaml"))
 
 
-def xds(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headrace", "mesh", "xds", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def xds(*arguments: str) -> Done:
+    return headrace("mesh", "xds", *arguments)
 
 
 @pytest.mark.parametrize("proxy", ["gateway", "worker"])

@@ -188,7 +188,7 @@ def pin(version: int) -> dict[str, Any]:
     return {"match": [match], "route": [{"destination": {"host": "m", "subset": f"v{version}"}, "weight": 7}]}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     shares=st.lists(WEIGHT.filter(bool), min_size=2, max_size=4),
     one=WEIGHT,
