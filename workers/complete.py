@@ -60,6 +60,14 @@ def named(written: pb.ModelConfig, name: str) -> pb.ModelConfig:
 
 def complete(written: pb.ModelConfig, name: str, graph: Graph) -> pb.ModelConfig:
     """The whole configuration of an ONNX model. Raises LoadError where it contradicts the graph."""
+    made = described(written, name, graph)
+    check(made, name)
+    agree(made, graph)
+    return made
+
+
+def described(written: pb.ModelConfig, name: str, graph: Graph) -> pb.ModelConfig:
+    """A copy that says what the graph does where nothing was written. Raises LoadError."""
     made = named(written, name)
     if not (made.input and made.output):
         _batch(made, graph)
@@ -67,8 +75,6 @@ def complete(written: pb.ModelConfig, name: str, graph: Graph) -> pb.ModelConfig
             made.input.extend(_input(port, batched=made.max_batch_size > 0) for port in graph.inputs)
         if not made.output:
             made.output.extend(_output(port, batched=made.max_batch_size > 0) for port in graph.outputs)
-    check(made, name)
-    _agree(made, graph)
     return made
 
 
@@ -103,10 +109,12 @@ def _output(port: Port, *, batched: bool) -> pb.ModelOutput:
     return pb.ModelOutput(name=port.name, data_type=_type(port), dims=dims, reshape=reshape)
 
 
-def _agree(config: pb.ModelConfig, graph: Graph) -> None:
+def agree(config: pb.ModelConfig, graph: Graph) -> None:
     """Hold the described inputs and outputs to the graph's. Raises LoadError."""
     where = f"config.pbtxt of model '{config.name}'"
-    missing = {port.name for port in graph.inputs} - {port.name for port in config.input}
+    sequences = config.sequence_batching
+    of_sequences = {one.name for one in sequences.control_input} | {one.input_name for one in sequences.state}
+    missing = {port.name for port in graph.inputs} - {port.name for port in config.input} - of_sequences
     if missing:
         raise LoadError(f"{where} leaves out the graph's input '{min(missing)}'")
     ports = {("input", port.name): port for port in graph.inputs}
