@@ -10,7 +10,9 @@ import platform
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
@@ -20,6 +22,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from tests.gateway.world import unused_address
 from tests.workers import zoo
 
 _THERE = sys.platform == "linux" and platform.machine() == "x86_64" and importlib.util.find_spec("pytriton") is not None
@@ -29,9 +32,18 @@ needs_triton = pytest.mark.skipif(
 QUICKLY = "--disable-auto-complete-config"  # configurations are complete: Triton need not run each model for that first
 
 
+@dataclass
+class Launched:
+    """A running `headrace triton`: its process, its HOST:PORT, and what it and Triton say."""
+
+    process: subprocess.Popen[str]
+    address: str
+    said: list[str]
+
+
 @contextlib.contextmanager
-def launched(repository: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`headrace triton` on a free port; the values are its process and its HOST:PORT."""
+def launched(repository: Path, *options: str) -> Iterator[Launched]:
+    """`headrace triton` on a free port while inside."""
     command = [sys.executable, "-m", "headrace", "triton", "--repository", str(repository), "--listen", "127.0.0.1:0"]
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     said: list[str] = []
@@ -42,7 +54,7 @@ def launched(repository: Path, *options: str) -> Iterator[tuple[subprocess.Popen
         if not line:
             reading.join(10)
         assert line.startswith("headrace triton ready on 127.0.0.1:"), "".join(said)[-2000:]
-        yield process, line.split()[-1]
+        yield Launched(process, line.split()[-1], said)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -99,12 +111,39 @@ class Triton:
     address: str
     repository: Path
     collector: Collector
-    process: subprocess.Popen[str]
+    metrics: str
+    said: list[str]
 
-    def ran(self, model: str) -> list[str]:
-        """What a model of `NOTED` has run, a line for each execution."""
-        file = self.repository / model / "ran"
-        return file.read_text().split() if file.exists() else []
+    def noted(self, model: str) -> Noted:
+        """The test's side of a model of `NOTED`."""
+        return Noted(self.repository / model)
+
+    def waiting(self, model: str) -> int:
+        """How many requests wait in the model's queue."""
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=5) as page:
+            lines = page.read().decode().splitlines()
+        counts = [line for line in lines if line.startswith("nv_inference_pending_request_count{")]
+        return sum(int(line.split()[-1]) for line in counts if f'model="{model}"' in line)
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What a model of `NOTED` has run, and its gate."""
+
+    folder: Path
+
+    def ran(self) -> list[float]:
+        file = self.folder / "ran"
+        return [float(line) for line in file.read_text().split()] if file.exists() else []
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """While inside it answers nothing that it has begun."""
+        (self.folder / "hold").touch()
+        try:
+            yield
+        finally:
+            (self.folder / "hold").unlink()
 
 
 @contextlib.contextmanager
@@ -112,9 +151,11 @@ def triton(repository: Path) -> Iterator[Triton]:
     """A Triton with all of the models below."""
     fill(repository)
     with Collector().serving() as collector:
-        options = ("--otlp", collector.url, "--service", "tests-triton", "--", QUICKLY)
-        with launched(repository, *options) as (process, address):
-            yield Triton(address, repository, collector, process)
+        metrics = unused_address()
+        options = ["--otlp", collector.url, "--service", "tests-triton", "--metrics", metrics]
+        # Triton does not always come to rest after streams that were cancelled.
+        with launched(repository, *options, "--drain", "2s", "--", QUICKLY) as started:
+            yield Triton(started.address, repository, collector, metrics, started.said)
 
 
 PORTS = """
@@ -243,6 +284,14 @@ def tensor(module: Any, name: str, datatype: str, values: Any) -> Any:
     made = module.InferInput(name, list(np.shape(values)), datatype)
     made.set_data_from_numpy(np.asarray(values))
     return made
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait for a condition; fail when it does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def floats(*values: float) -> np.ndarray:

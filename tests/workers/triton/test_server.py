@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +13,10 @@ from tritonclient.utils import InferenceServerException
 
 from headrace.cli import run
 from tests import triton as tritons
-from tests.triton import QUICKLY, Triton, floats, launched, needs_triton, tensor
+from tests.triton import QUICKLY, Noted, Triton, floats, launched, needs_triton, tensor, until
 from tests.workers import zoo
 
 pytestmark = needs_triton
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def called(address: str) -> client.InferenceServerClient:
@@ -171,20 +162,21 @@ def descendants(process: int) -> list[psutil.Process]:
 def test_told_to_end_it_lets_calls_finish_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     repository = light(tmp_path / "models")
-    (repository / "slow" / "hold").touch()
+    noted = Noted(repository / "slow")
     answers: list[object] = []
-    with launched(repository, "--", QUICKLY) as (process, address), called(address) as each:
+    with launched(repository, "--", QUICKLY) as started, called(started.address) as each:
+        process = started.process
         servers = descendants(process.pid)
         assert len(servers) >= 2  # Triton and its stub
         (scratch,) = tmp_path.glob("headrace-triton-*")
         assert list(Path("/dev/shm").glob(f"{scratch.name}-*"))
         given = [tensor(client, "x", "FP32", floats(4)[None])]
-        each.async_infer("slow", given, lambda result, error: answers.append(error or result.as_numpy("y")[0, 0]))
-        until((repository / "slow" / "ran").exists)
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.1)
-        assert process.poll() is None
-        (repository / "slow" / "hold").unlink()
+        with noted.held():
+            each.async_infer("slow", given, lambda result, error: answers.append(error or result.as_numpy("y")[0, 0]))
+            until(noted.ran)
+            process.send_signal(signal.SIGINT)
+            until(lambda: any("draining" in line for line in started.said))
+            assert process.poll() is None
         assert process.wait(30) == 0
     assert answers == [8.0]
     assert not any(server.is_running() for server in servers)
@@ -194,8 +186,8 @@ def test_told_to_end_it_lets_calls_finish_and_leaves_nothing(tmp_path: Path, mon
 
 def test_killed_it_takes_triton_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with launched(light(tmp_path / "models"), "--", QUICKLY) as (process, _):
-        servers = descendants(process.pid)
+    with launched(light(tmp_path / "models"), "--", QUICKLY) as started:
+        process, servers = started.process, descendants(started.process.pid)
         process.kill()
         until(lambda: not any(server.is_running() for server in servers))
         process.wait(10)
@@ -205,11 +197,12 @@ def test_killed_it_takes_triton_along(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_when_triton_dies_it_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with launched(light(tmp_path / "models"), "--", QUICKLY) as (process, _):
-        servers = descendants(process.pid)
+    with launched(light(tmp_path / "models"), "--", QUICKLY) as started:
+        servers = descendants(started.process.pid)
         (server,) = (each for each in servers if "tritonserver" in each.name())
         server.kill()
-        assert process.wait(20) == 1
+        assert started.process.wait(20) == 1
+        until(lambda: any("Triton was killed by signal 9" in line for line in started.said))
     until(lambda: not any(each.is_running() for each in servers))
     assert not list(tmp_path.glob("headrace-triton-*"))
 
