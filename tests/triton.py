@@ -47,7 +47,7 @@ def launched(repository: Path, *options: str) -> Iterator[Launched]:
     command = [sys.executable, "-m", "headrace", "triton", "--repository", str(repository), "--listen", "127.0.0.1:0"]
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     said: list[str] = []
-    reading = threading.Thread(target=lambda: said.extend(process.stderr))  # it must never wait for us
+    reading = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)  # it must never wait for us
     reading.start()
     try:
         line = process.stdout.readline()
@@ -64,7 +64,8 @@ def launched(repository: Path, *options: str) -> Iterator[Launched]:
             process.kill()
         reading.join(10)
         process.stdout.close()
-        process.stderr.close()
+        if not reading.is_alive():  # who is left behind holds it open
+            process.stderr.close()
 
 
 @dataclass
@@ -124,6 +125,16 @@ class Triton:
             lines = page.read().decode().splitlines()
         counts = [line for line in lines if line.startswith("nv_inference_pending_request_count{")]
         return sum(int(line.split()[-1]) for line in counts if f'model="{model}"' in line)
+
+    @contextlib.contextmanager
+    def leaving(self, client: Any) -> Iterator[Callable[[], bool]]:
+        """While inside, the value tells whether Triton has noticed that a caller has left; it says so in its log."""
+        client.update_log_settings({"log_verbose_level": 1})
+        after = len(self.said)
+        try:
+            yield lambda: any("Cancellation notification received" in line for line in list(self.said[after:]))
+        finally:
+            client.update_log_settings({"log_verbose_level": 0})
 
 
 @dataclass(frozen=True)
@@ -252,6 +263,7 @@ def fill(repository: Path) -> None:
     zoo.python(repository, "workers", WORKERS, COUNTED)
     (repository / "workers" / "1" / "most").write_text("3")
     zoo.put(repository, "sum", summing(), config=SUMMING)
+    zoo.gated(repository)
 
 
 ADD = 'output { name: "c" data_type: TYPE_FP32 dims: 3 label_filename: "labels.txt" }\nmax_batch_size: 4'
