@@ -183,7 +183,7 @@ import triton_python_backend_utils as triton
 
 class TritonPythonModel:
     def initialize(self, args):
-        self.folder = pathlib.Path(args["model_repository"])
+        self.folder = pathlib.Path(__file__).resolve().parent.parent  # the original's
 
     def execute(self, requests):
         answers = []

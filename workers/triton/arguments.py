@@ -33,7 +33,9 @@ class Options:
     more: tuple[str, ...] = ()
 
 
-def arguments(options: Options, server: Server, scratch: Path, repository: Path, *, rate_limited: bool) -> list[str]:
+def arguments(
+    options: Options, server: Server, scratch: Path, repository: Path, *, rate_limited: bool, gpu: bool
+) -> list[str]:
     """The options of tritonserver.
 
     Models are loaded and unloaded by who may manage them; one that cannot be loaded ends nothing, so that its reason
@@ -50,6 +52,7 @@ def arguments(options: Options, server: Server, scratch: Path, repository: Path,
         "backend-config": f"python,shm-region-prefix-name={scratch.name}-",
         "log-info": "false",
         "log-format": "ISO8601",
+        **({} if gpu else {"pinned-memory-pool-byte-size": "0"}),  # which it would try to have, and complain
         "allow-grpc": "true",
         **_at("grpc", options.listen),
         "grpc-http2-min-recv-ping-interval-without-data": "10000",

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import workers
 from workers.errors import StartError
 
 _STUB: Final = "triton_python_backend_stub"
@@ -44,7 +43,6 @@ def environment(server: Server, outer: Mapping[str, str]) -> dict[str, str]:
     """The server's environment: ours, in which its stubs find this Python and its packages."""
     first = {
         "PATH": [Path(sys.executable).parent],
-        "PYTHONPATH": [Path(workers.__file__).parent.parent],
         _LIBRARIES: [*server.libraries, Path(sysconfig.get_config_var("LIBDIR") or "/usr/lib")],
     }
     made = {key: os.pathsep.join([*map(str, paths), *filter(None, [outer.get(key)])]) for key, paths in first.items()}

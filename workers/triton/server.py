@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import grpc.aio
@@ -33,6 +34,7 @@ _ASK: Final = 0.05  # seconds between questions whether it is up
 _RENEW: Final = 1.0  # seconds between looks at the repository
 _GRACE: Final = 5.0  # seconds over the drain that it has to give back its models
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where one that listens there is found
+_GPUS: Final = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # the latter under WSL
 _NOT_THERE: Final = "unloaded"  # the reason of a version that nobody wants
 
 
@@ -90,7 +92,8 @@ async def serving(options: Options) -> AsyncIterator[tuple[str, asyncio.subproce
         server = installed.find(options.server, folder)
         stage = Stage(options.repository, folder / "models", server.backends)
         rate_limited = await asyncio.to_thread(_first, stage)
-        given = arguments(options, server, folder, stage.folder, rate_limited=rate_limited)
+        gpu = any(device.exists() for device in _GPUS)
+        given = arguments(options, server, folder, stage.folder, rate_limited=rate_limited, gpu=gpu)
         async with _running(server, given, options.drain) as process:
             await _up(options, process)
             renewing = asyncio.create_task(_renewed(stage))

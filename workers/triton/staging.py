@@ -1,7 +1,8 @@
 """A repository that Triton can serve, made of another. Law: the original is read and never written to.
 
-Most models are links to their folders. Those for which the server has no backend of its own, but our worker has, get a
-folder in which Triton's python backend runs them (`workers.triton.hosted`):
+Most models are folders of links to their files, so that what Python leaves beside code stays here. Those for which the
+server has no backend of its own, but our worker has, get a folder in which Triton's python backend runs them
+(`workers.triton.hosted`):
 
 - of the backend onnxruntime, where the server lacks it; their configuration, completed from the graph;
 - of the backend python, written for our worker (`class Model`, see `workers.python_backend`).
@@ -19,6 +20,7 @@ from typing import Final
 
 from google.protobuf import text_format
 
+import workers
 from protos import model_config_pb2 as pb
 from protos.names import VERSION
 from workers.complete import described, named
@@ -30,14 +32,19 @@ from workers.repository import choose, names
 _CONFIG: Final = "config.pbtxt"
 _HOSTS: Final = {ONNX: "OnnxHost", PYTHON: "PythonHost"}
 # What it needs is imported once it is wanted: Triton imports the file for nothing, too, to complete configurations.
+# Triton's stub heeds no PYTHONPATH.
 _HOST: Final = '''"""Written by `headrace triton`: Triton's python backend runs {file}."""
+
+import sys
 
 
 def TritonPythonModel():
+    sys.path.insert(0, {packages!r})
     from workers.triton.hosted import {host}
 
     return {host}({file!r})
 '''
+_PACKAGES: Final = str(Path(workers.__file__).resolve().parent.parent)
 _OF_ONNX_RUNTIME: Final = (
     "optimization.execution_accelerators",
     "optimization.graph",
@@ -81,14 +88,13 @@ class Stage:
 
     def _put(self, name: str) -> None:
         source, made = self.repository / name, self.folder / name
+        beside = self.folder.parent / f"new-{name}"
+        _away(beside)
         backend = hosted(source, name, self.backends)
         if backend is None:
-            _away(made)
-            made.symlink_to(source.resolve(), target_is_directory=True)
-            return
-        beside = self.folder.parent / f"new-{name}"
-        shutil.rmtree(beside, ignore_errors=True)
-        host(source, name, backend, beside)
+            _mirror(source, beside)
+        else:
+            host(source, name, backend, beside)
         _away(made)
         beside.rename(made)
 
@@ -121,7 +127,9 @@ def host(source: Path, name: str, backend: str, made: Path) -> None:
         if VERSION.fullmatch(entry.name) and entry.is_dir():
             (made / entry.name).mkdir()
             file = str((entry / filename).resolve())
-            (made / entry.name / FILENAMES[PYTHON]).write_text(_HOST.format(host=_HOSTS[backend], file=file))
+            (made / entry.name / FILENAMES[PYTHON]).write_text(
+                _HOST.format(host=_HOSTS[backend], file=file, packages=_PACKAGES)
+            )
         elif entry.name != _CONFIG:  # labels
             (made / entry.name).symlink_to(entry.resolve())
 
@@ -183,14 +191,26 @@ def _for_worker(file: Path) -> bool:
     return "Model" in classes and "TritonPythonModel" not in classes
 
 
+def _files_of(source: Path) -> Iterator[Path]:
+    """Every file of a model, but for what Python has left there."""
+    for folder, inner, files in os.walk(source.resolve()):
+        inner[:] = sorted(name for name in inner if name != "__pycache__")
+        yield from (Path(folder) / name for name in sorted(files))
+
+
 def _seen(source: Path) -> object:
     """What changes when the folder does: names and times of its files."""
-    found = sorted(each for each in (*source.glob("*"), *source.glob("*/*")) if "__pycache__" not in each.parts)
-    return [(str(each), each.stat().st_mtime_ns) for each in found if each.is_file()]
+    return [(str(file), file.stat().st_mtime_ns) for file in _files_of(source) if file.exists()]
+
+
+def _mirror(source: Path, made: Path) -> None:
+    """A folder like the other, of links to its files."""
+    made.mkdir()
+    for file in _files_of(source):
+        link = made / file.relative_to(source.resolve())
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
 
 
 def _away(made: Path) -> None:
-    if made.is_symlink():
-        made.unlink()
-    else:
-        shutil.rmtree(made, ignore_errors=True)
+    shutil.rmtree(made, ignore_errors=True)

@@ -8,8 +8,8 @@ from workers.triton.installed import Server
 SERVER = Server(Path("/bin/tritonserver"), Path("/backends"), frozenset({"python"}))
 
 
-def given(options: Options, *, rate_limited: bool = False) -> list[str]:
-    return arguments(options, SERVER, Path("/tmp/scratch-1"), Path("/staged"), rate_limited=rate_limited)
+def given(options: Options, *, rate_limited: bool = False, gpu: bool = False) -> list[str]:
+    return arguments(options, SERVER, Path("/tmp/scratch-1"), Path("/staged"), rate_limited=rate_limited, gpu=gpu)
 
 
 def test_by_default_nobody_but_the_gateway_gets_in() -> None:
@@ -34,6 +34,12 @@ def test_what_is_asked_for_is_there() -> None:
     assert "--trace-config=opentelemetry,url=http://c:4318/v1/traces" in made
     assert "--trace-config=opentelemetry,resource=service.name=s" in made
     assert made[-1] == "--id=x"
+
+
+def test_pinned_memory_is_for_gpus() -> None:
+    pinned = "--pinned-memory-pool-byte-size=0"
+    assert pinned in given(Options(Path("/models")))
+    assert pinned not in given(Options(Path("/models")), gpu=True)
 
 
 def test_a_path_of_the_collector_s_own_is_kept() -> None:

@@ -68,6 +68,12 @@ def test_versions_and_their_policy_survive(triton: Triton) -> None:
     assert answers == [[[6, 4]], [[0, 0]]]
 
 
+def test_the_repository_is_as_it_was(triton: Triton) -> None:
+    with called(triton.address) as each:
+        doubled(each, "slow", 1)
+    assert not list(triton.repository.rglob("__pycache__"))
+
+
 def test_labels_survive(triton: Triton) -> None:
     inputs = [tensor(client, name, "FP32", floats(1, 3, 2)[None]) for name in ("a", "b")]
     wanted = [client.InferRequestedOutput("c", class_count=2)]

@@ -76,13 +76,21 @@ def test_a_backend_that_is_not_there_is_told(repository: Path) -> None:
         hosted(repository / "m", "m", HAS)
 
 
-def test_what_is_triton_s_own_is_a_link(repository: Path, stage: Stage) -> None:
+def test_what_is_triton_s_own_is_links(repository: Path, stage: Stage) -> None:
     tritons.native(repository, "slow", tritons.NOTED, tritons.PORTS)
+    inner = repository / "slow" / "1" / "weights"
+    inner.mkdir()
+    (inner / "w.bin").write_bytes(b"w")
+    (repository / "slow" / "1" / "__pycache__").mkdir()
     assert not list(stage.renew())
-    assert (stage.folder / "slow").is_symlink()
-    assert (stage.folder / "slow" / "1" / "model.py").read_text() == (
-        repository / "slow" / "1" / "model.py"
-    ).read_text()
+    made = stage.folder / "slow"
+    assert everything(made) == everything(repository / "slow")
+    assert all(each.is_symlink() for each in made.rglob("*") if each.is_file())
+    assert not any(each.is_symlink() for each in made.rglob("*") if each.is_dir())  # what is written stays here
+    assert not list(made.rglob("__pycache__"))
+    (inner / "more.bin").write_bytes(b"m")
+    assert not list(stage.renew())
+    assert (made / "1" / "weights" / "more.bin").read_bytes() == b"m"
 
 
 def test_a_graph_without_configuration_gets_a_whole_one(repository: Path, stage: Stage) -> None:
