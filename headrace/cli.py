@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 import typer
 
-from headrace.commands import config, demo, doctor, gateway, infer, mesh, plain, token, worker
+from headrace.commands import config, demo, doctor, gateway, infer, mesh, plain, token, triton, worker
 from headrace.failure import CommandError
 from headrace.printable import printable
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.command(cls=plain.Command)(demo.demo)
 app.command(cls=plain.Command)(gateway.gateway)
 app.command(cls=plain.Command)(worker.worker)
+app.command(cls=plain.Command)(triton.triton)
 app.add_typer(token.app, name="token")
 app.command(cls=plain.Command)(infer.infer)
 app.add_typer(mesh.app, name="mesh")

@@ -61,6 +61,14 @@ def named(written: pb.ModelConfig, name: str) -> pb.ModelConfig:
 
 def complete(written: pb.ModelConfig, name: str, graph: Graph) -> pb.ModelConfig:
     """The whole configuration of an ONNX model. Raises LoadError where it contradicts the graph."""
+    made = described(written, name, graph)
+    check(made, name)
+    agree(made, graph)
+    return made
+
+
+def described(written: pb.ModelConfig, name: str, graph: Graph) -> pb.ModelConfig:
+    """A copy that says what the graph does where nothing was written. Raises LoadError."""
     made = named(written, name)
     if not (made.input and made.output):
         _batch(made, graph)
@@ -71,8 +79,6 @@ def complete(written: pb.ModelConfig, name: str, graph: Graph) -> pb.ModelConfig
         if not made.output:
             outputs = (port for port in graph.outputs if ("output", port.name) not in ours)
             made.output.extend(_output(port, batched=made.max_batch_size > 0) for port in outputs)
-    check(made, name)
-    _agree(made, graph)
     return made
 
 
@@ -107,7 +113,7 @@ def _output(port: Port, *, batched: bool) -> pb.ModelOutput:
     return pb.ModelOutput(name=port.name, data_type=_type(port), dims=dims, reshape=reshape)
 
 
-def _agree(config: pb.ModelConfig, graph: Graph) -> None:
+def agree(config: pb.ModelConfig, graph: Graph) -> None:
     """Hold the described inputs and outputs to the graph's. Raises LoadError."""
     where = f"config.pbtxt of model '{config.name}'"
     described: list[tuple[str, pb.ModelInput | pb.ModelOutput]] = [("input", one) for one in config.input]

@@ -15,6 +15,10 @@ _SHED_FOR: Final = 0.1  # seconds after which a full queue may have room
 _NOT_READY_FOR: Final = 1.0  # seconds after which a model may be loaded
 
 
+class StartError(Exception):
+    """A server that cannot start. Its text is one sentence that says what is wrong and what to do."""
+
+
 class LoadError(Exception):
     """A model that cannot be served.
 

@@ -24,7 +24,7 @@ from protos import logs, reflection, tracing
 from protos.complaints import Complaints
 from protos.errors import HeadraceError
 from workers.calls import Records, Streaming, Unary
-from workers.errors import LoadError
+from workers.errors import LoadError, StartError
 from workers.health import SERVICE as HEALTH
 from workers.health import Health
 from workers.models import Models
@@ -45,10 +45,6 @@ _OPTIONS: Final = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a share
 )
-
-
-class StartError(Exception):
-    """The worker cannot start. Its text is one sentence that says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ def worker(
     """Serve a model repository with ONNX Runtime, over the Open Inference Protocol."""
     patience = parse.seconds(drain, "--drain")
     from workers import server  # noqa: PLC0415 - gRPC
+    from workers.errors import StartError  # noqa: PLC0415
 
     try:
         return server.run(server.Options(repository, listen, otlp, service, patience))
-    except server.StartError as error:
+    except StartError as error:
         raise CommandError(str(error)) from None

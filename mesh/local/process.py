@@ -1,20 +1,16 @@
-"""One Envoy as a process. Law: it never outlives us, however we end, and ends when told to.
-
-Linux only: the kernel ends it with its parent (prctl(2), PR_SET_PDEATHSIG). That holds for the thread that started it,
-so this must be one that stays: that of the event loop.
-"""
+"""One Envoy as a process. Law: it never outlives us, however we end (`protos.child`), and ends when told to."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mesh.envoy.proto import Json
+from protos import child
 
 _STOP: Final = 5.0  # seconds to end in
 _LAST_LINES: Final = 8
@@ -22,14 +18,6 @@ _LONGEST_LINE: Final = 300  # characters: it may repeat all of its configuration
 _MOST: Final = 64 * 1024  # bytes at the end of a log that are read
 _TRACES: Final = ("[backtrace]", "[envoy_bug]")  # which lines of its log say nothing to a user
 _TOO_FEW: Final = "fs.inotify.max_user_instances"
-# In the process that becomes Envoy: to set it in a fork of ours would need code between fork and exec.
-_LAUNCH: Final = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent has ended")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 _QUIET: Final = ("--log-level", "warning", "--component-log-level", "misc:error,main:error")
 _FLUSH: Final = ("--file-flush-interval-msec", "500")  # of access logs
 _STRICT: Final = "--reject-unknown-dynamic-fields"  # what it does not understand it refuses, and does not skip
@@ -91,7 +79,7 @@ async def start(binary: Path, bootstrap: Json, log: Path, threads: int = 1) -> E
         pass
     with log.open("ab") as output:  # at its end, even after someone has made it short
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), str(binary)),
+            *child.tied(str(binary)),
             *("--config-yaml", json.dumps(bootstrap), "--disable-hot-restart", "--concurrency", str(threads)),
             *(*_QUIET, *_DRAIN, *_FLUSH, _STRICT),
             stdin=asyncio.subprocess.DEVNULL,

@@ -42,11 +42,11 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
     )
     done = python("-c", code)
     assert (done.returncode, done.stderr) == (0, "")
-    for command in ("demo", "gateway", "worker", "token", "infer", "config", "doctor"):
+    for command in ("demo", "gateway", "worker", "triton", "token", "infer", "config", "doctor"):
         assert f" {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["infer"], ["config"], ["config", "check"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["triton"], ["infer"], ["config"], ["config", "check"]])
 def test_help_shows_no_type_for_a_flag(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([*command, "--help"]) == 0
     out = capsys.readouterr().out
@@ -89,6 +89,9 @@ def test_no_command_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) ->
         (["worker", "--repository", "/nowhere"], "does not exist"),
         (["worker", "--repository", "/", "--listen", "here"], "'here' is not HOST:PORT"),
         (["worker", "--repository", "/", "--drain", "long"], "'long' needs a unit"),
+        (["triton", "--repository", "/nowhere"], "does not exist"),
+        (["triton", "--repository", "/", "--metrics", "here"], "'here' is not HOST:PORT"),
+        (["triton", "--repository", "/", "--server", "/nowhere"], "does not exist"),
         (["infer"], "Missing argument 'MODEL'"),
         (["infer", "digits"], "give a FILE, or --text"),
         (["infer", "digits", "--text", "x", "--ca", "/nowhere"], "does not exist"),

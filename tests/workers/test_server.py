@@ -22,7 +22,8 @@ from protos.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.workers import zoo
 from tests.workers.calling import floats, fp32, refused, request
 from tests.workers.conftest import Calls, until
-from workers.server import _OPTIONS, Options, StartError, serving
+from workers.errors import StartError
+from workers.server import _OPTIONS, Options, serving
 
 PROGRAM = """
 import sys
