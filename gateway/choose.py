@@ -50,6 +50,7 @@ def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
             Reason.TOO_LARGE,
             f"the request has {len(call.body)} bytes; {model.name} takes at most {most}",
         )
+    infers = call.rpc.action is Action.INFER
     level = max(call.priority, permit.limits.priority)
     if model.sequence and call.sequence:
         sequence = of_caller(permit.caller, call.sequence)
@@ -58,7 +59,8 @@ def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
     if call.version:
         return pin(call, model, resolve(model, call.version), level)
     version = drawn(model, draw)
-    return _route(call, model, version, level, pinned=model.shares_copies(version))
+    # Who looks at a model, and at no version of it, sees all that its copies have.
+    return _route(call, model, version, level, pinned=infers and model.shares_copies(version))
 
 
 def pin(call: Call, model: Model, version: str, level: int = 1) -> Route:

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.triton import Triton
-
-from hypothesis import settings
 
 # Since 1.29 ONNX Runtime reports models and machines to its makers, unless told otherwise before its import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
