@@ -23,7 +23,7 @@ _SEQUENCE, _SEQUENCE_START, _SEQUENCE_END = b"sequence_id", b"sequence_start", b
 PRIORITY, TIMEOUT = b"priority", b"timeout"
 _READ = (_SEQUENCE, _SEQUENCE_START, _SEQUENCE_END, PRIORITY, TIMEOUT)
 _NOTHING = (("", False), ("", True), ("0", False))  # no sequence, start, end, priority or timeout, as Triton has it
-_INTEGERS, _TEXT, _UINT64 = (1, 2, 5), 3, 5  # InferParameter: bool, int64 and uint64; string
+_INTEGERS, _TEXT, _INT64 = (1, 2, 5), 3, 2  # InferParameter: bool, int64 and uint64; string
 LONGEST = 1024  # bytes of a name, a version or an id: a caller's word is hashed, quoted and logged
 
 
@@ -174,8 +174,8 @@ def _parameter(body: bytes, start: int, end: int, budget: Budget) -> tuple[bytes
 
 
 def number_parameter(name: bytes, value: int) -> bytes:
-    """A parameter of a ModelInferRequest (an entry of its map), as bytes that can stand anywhere in one."""
-    worth = varint(_UINT64 << 3 | VARINT) + varint(value)
+    """A parameter of a ModelInferRequest, an int64 as Triton wants it, as bytes that can stand anywhere in one."""
+    worth = varint(_INT64 << 3 | VARINT) + varint(value)
     return bytes_field(PARAMETERS, bytes_field(1, name) + bytes_field(2, worth))
 
 

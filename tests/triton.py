@@ -121,10 +121,17 @@ class Triton:
 
     def waiting(self, model: str) -> int:
         """How many requests wait in the model's queue."""
+        return self._counted("nv_inference_pending_request_count", f'model="{model}"')
+
+    def failed(self, model: str, reason: str) -> int:
+        """How many requests of the model have failed for that reason."""
+        return self._counted("nv_inference_request_failure", f'model="{model}"', f'reason="{reason}"')
+
+    def _counted(self, name: str, *labels: str) -> int:
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=5) as page:
             lines = page.read().decode().splitlines()
-        counts = [line for line in lines if line.startswith("nv_inference_pending_request_count{")]
-        return sum(int(line.split()[-1]) for line in counts if f'model="{model}"' in line)
+        counts = [line for line in lines if line.startswith(f"{name}{{")]
+        return sum(int(line.split()[-1]) for line in counts if all(label in line for label in labels))
 
     @contextlib.contextmanager
     def leaving(self, client: Any) -> Iterator[Callable[[], bool]]:
@@ -174,6 +181,15 @@ max_batch_size: 1
 input { name: "x" data_type: TYPE_FP32 dims: 1 }
 output { name: "y" data_type: TYPE_FP32 dims: 1 }
 instance_group { kind: KIND_CPU count: 1 }
+"""
+
+# What a request says of how long it may wait, and of its level, counts.
+HASTY = """
+dynamic_batching {
+  priority_levels: 3
+  default_priority_level: 2
+  default_queue_policy { default_timeout_microseconds: 60000000 allow_timeout_override: true }
+}
 """
 
 # Triton's own kind. Notes each value that it runs, and waits for `hold` beside it to go.
@@ -259,6 +275,7 @@ def fill(repository: Path) -> None:
     zoo.put(repository, "versions", zoo.graph("Sub", {"a": ("n", 2), "b": ("n", 2)}, {"c": ("n", 2)}), version=2)
     native(repository, "slow", NOTED, PORTS + "dynamic_batching { default_queue_policy { max_queue_size: 8 } }")
     native(repository, "late", NOTED, PORTS)
+    native(repository, "hasty", NOTED, PORTS + HASTY)
     native(repository, "count", COUNTING, COUNTED)
     zoo.python(repository, "workers", WORKERS, COUNTED)
     (repository / "workers" / "1" / "most").write_text("3")

@@ -149,7 +149,7 @@ async def test_a_message_over_the_callers_size_is_too_large(tmp_path: Path, expr
 
 def with_number(name: str, value: int) -> bytes:
     request = pb.ModelInferRequest(model_name="digits")
-    request.parameters[name].uint64_param = value
+    request.parameters[name].int64_param = value
     return request.SerializeToString()
 
 
@@ -161,7 +161,7 @@ async def test_priority_is_bounded_by_the_grant(tmp_path: Path, express: bool) -
             for _ in range(2):
                 assert await one(world, message) is None
                 request = pb.ModelInferRequest.FromString(world.one.infers()[-1])
-                assert request.parameters["priority"].uint64_param == got
+                assert request.parameters["priority"].int64_param == got
             assert await one(world, message, scope="all") is None
             assert world.one.infers()[-1] == message
 
@@ -247,7 +247,7 @@ async def test_what_time_is_left_is_told_to_the_worker(tmp_path: Path, express: 
                 call = world.channel.unary_unary(INFER)
                 await call(MESSAGE, metadata=[world.bearer()], timeout=seconds)
                 request = pb.ModelInferRequest.FromString(world.one.infers()[-1])
-                told = request.parameters["timeout"].uint64_param / 1e6
+                told = request.parameters["timeout"].int64_param / 1e6
                 assert 1 < told <= (seconds or 5.0) + 0.1  # which the model has
                 del request.parameters["timeout"]
                 assert request == pb.ModelInferRequest.FromString(MESSAGE)

@@ -510,14 +510,14 @@ def test_a_stream_ends_at_its_deadline_or_when_told(
 # ---- a caller that leaves ----
 
 
-def begun(client: triton.InferenceServerClient, model: str, value: float, headers: dict[str, str]) -> Any:
+def begun(client: triton.InferenceServerClient, model: str, value: float, headers: dict[str, str], **more: Any) -> Any:
     """A call, and where its outcome comes."""
     came = queue.Queue[Outcome]()
 
     def callback(result: Any, error: Any) -> None:
         came.put(failed(error) if error else Outcome(float(result.as_numpy("y")[0, 0])))
 
-    return client.async_infer(model, x(value), callback, headers=headers), came
+    return client.async_infer(model, x(value), callback, headers=headers, **more), came
 
 
 @pytest.mark.parametrize("door", ["direct", *DOORS])
@@ -559,3 +559,46 @@ def test_without_a_queue_policy_triton_takes_it_out_of_the_queue_too_early(
         until(left)
     assert first.get(timeout=20) == Outcome(2.0)
     until(lambda: noted.ran()[before:] == [1, 2])
+
+
+# ---- what its queue is told ----
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_what_time_is_left_is_told_to_the_queue(
+    triton: Triton, ways: dict[str, Door], clients: dict[str, triton.InferenceServerClient], door: str
+) -> None:
+    """Triton takes what the gateway writes; and what it then says is a deadline that has passed."""
+    noted, client, headers = triton.noted("hasty"), clients[door], ways[door].headers
+    assert client.infer("hasty", x(1), headers=headers).as_numpy("y")[0, 0] == 2
+    before, rejected = len(noted.ran()), triton.failed("hasty", "REJECTED")
+    with noted.held():
+        others = [begun(clients["direct"], "hasty", 1, {})]
+        until(lambda: len(noted.ran()) > before)
+        for value in (2, 3):  # which it takes out of the queue at once
+            others.append(begun(clients["direct"], "hasty", value, {}))
+            until(lambda: triton.waiting("hasty") == len(others) - 1)
+        _, late = begun(client, "hasty", 4, headers, timeout=1000)  # a millisecond
+        until(lambda: triton.waiting("hasty") == 3)
+    assert [one.get(timeout=20) for _, one in others] == [Outcome(2.0), Outcome(4.0), Outcome(6.0)]
+    assert late.get(timeout=20) == Outcome(status="DEADLINE_EXCEEDED", words="time is up")
+    assert triton.failed("hasty", "REJECTED") == rejected + 1
+    assert noted.ran()[before:] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_level_is_told_to_the_queue(
+    triton: Triton, ways: dict[str, Door], clients: dict[str, triton.InferenceServerClient], door: str
+) -> None:
+    """Those of the caller whose grant has the level 3 come last, whatever they ask for."""
+    noted, bounded = triton.noted("hasty"), ways[door].headers | ways[door].bounded
+    clients["direct"].infer("hasty", x(0))
+    before = len(noted.ran())
+    with noted.held():
+        came = [begun(clients["direct"], "hasty", 0, {})]
+        until(lambda: len(noted.ran()) > before)
+        for value, headers, more in [(1, bounded, {"priority": 1}), (2, bounded, {}), (3, ways[door].headers, {})]:
+            came.append(begun(clients[door], "hasty", value, headers, **more))
+            until(lambda: triton.waiting("hasty") == len(came) - 1)
+    assert [outcome.get(timeout=20).status for _, outcome in came] == [None] * 4
+    assert noted.ran()[before:] == [0, 3, 1, 2]

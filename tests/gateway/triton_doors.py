@@ -7,7 +7,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,19 @@ from tests.envoy import ENVOY
 from tests.gateway.tokens import Issuer
 from tests.headrace.mesh import up_scene
 
-MODELS = ("add", "fp16", "bf16", "bytes", "slow", "late", "count", "workers", "sum", "ghost")  # Triton has no ghost
+MODELS = (
+    "add",
+    "fp16",
+    "bf16",
+    "bytes",
+    "slow",
+    "late",
+    "count",
+    "workers",
+    "sum",
+    "hasty",
+    "ghost",
+)  # Triton has no ghost
 LABELS = {"app": "triton"}
 HOST = "triton.models.svc.cluster.local:8001"
 
@@ -32,6 +44,7 @@ class Door:
 
     address: str
     headers: dict[str, str]
+    bounded: dict[str, str] = field(default_factory=dict)  # of a caller whose calls get no better level than 3
     folder: Path | None = None
 
 
@@ -43,13 +56,26 @@ def configuration(issuer: Issuer, triton: str, **upstream: Any) -> dict[str, Any
         "issuers": [
             {"issuer": issuer.name, "audiences": ["headrace"], "jwks": "file:jwks.json", "algorithms": ["ES256"]}
         ],
-        "grants": [{"to": {"issuer": issuer.name}, "models": ["*"], "actions": ["infer", "inspect", "manage"]}],
+        "grants": [
+            {
+                "to": {"issuer": issuer.name, "claims": {"sub": "tester"}},
+                "models": ["*"],
+                "actions": ["infer", "inspect", "manage"],
+            },
+            {
+                "to": {"issuer": issuer.name, "claims": {"sub": "bounded"}},
+                "models": ["hasty"],
+                "actions": ["infer"],
+                "limits": {"priority": 3},
+            },
+        ],
         "models": [
             {
                 "name": name,
                 "host": HOST,
                 "versions": of_model,
                 "sequence": name == "sum",
+                "timeout_parameter": name == "hasty",
                 **({"traffic": {"1": 0, "2": 100}} if len(of_model) > 1 else {}),
             }
             for name, of_model in versions.items()
@@ -65,7 +91,7 @@ def configuration(issuer: Issuer, triton: str, **upstream: Any) -> dict[str, Any
 def doors(triton: str, scratch: Path) -> Iterator[dict[str, Door]]:
     """Every way there is, by its name."""
     issuer = Issuer()
-    headers = {"authorization": f"Bearer {issuer.token()}"}
+    headers, bounded = ({"authorization": f"Bearer {issuer.token(sub=who)}"} for who in ("tester", "bounded"))
     made = {"direct": Door(triton, {})}
     with contextlib.ExitStack() as stack:
         for name in ("python", *(["express", "mesh"] if ENVOY else [])):
@@ -80,7 +106,7 @@ def doors(triton: str, scratch: Path) -> Iterator[dict[str, Door]]:
                 config["upstream"]["proxy"] = stack.enter_context(_mesh(config, place))
             (place / "headrace.yaml").write_text(json.dumps(config))
             address = stack.enter_context(_gateway(place, express=name == "express"))
-            made[name] = Door(address, headers, place)
+            made[name] = Door(address, headers, bounded, place)
         yield made
 
 
