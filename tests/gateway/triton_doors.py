@@ -75,7 +75,7 @@ def configuration(issuer: Issuer, triton: str, **upstream: Any) -> dict[str, Any
                 "host": HOST,
                 "versions": of_model,
                 "sequence": name == "sum",
-                "timeout_parameter": name == "hasty",
+                **({"timeout_parameter": True, "retries": {"attempts": 0}} if name == "hasty" else {}),
                 **({"traffic": {"1": 0, "2": 100}} if len(of_model) > 1 else {}),
             }
             for name, of_model in versions.items()
