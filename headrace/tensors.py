@@ -6,6 +6,7 @@ others are numpy's own.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -98,7 +99,7 @@ def of_messages(tensors: Sequence[Message], raw: Sequence[bytes]) -> list[Tensor
 
 def _of_message(tensor: Message, raw: bytes | None) -> Tensor:
     if tensor.datatype == "BYTES":
-        values = tensor.contents.bytes_contents if raw is None else deserialize_bytes_tensor(raw).tolist()
+        values = tensor.contents.bytes_contents if raw is None else _texts(raw)
         array = np.fromiter(values, np.object_, len(values))
     elif (dtype := triton_to_np_dtype(tensor.datatype)) is None:
         raise ValueError(f"{tensor.datatype} is no datatype")
@@ -107,6 +108,13 @@ def _of_message(tensor: Message, raw: bytes | None) -> Tensor:
     else:
         array = np.frombuffer(raw, dtype)
     return Tensor(tensor.name, tensor.datatype, array.reshape(tuple(tensor.shape)))
+
+
+def _texts(raw: bytes) -> list[bytes]:
+    try:
+        return list(deserialize_bytes_tensor(raw).tolist())
+    except struct.error as error:
+        raise ValueError(str(error)) from None
 
 
 def to_values(array: Array) -> list[Any]:

@@ -1,14 +1,18 @@
 """What README.md shows works as it stands there."""
 
 import asyncio
+import contextlib
+import os
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from gateway.settings import load
 from protos.errors import Reason
 from tests import readme
+from tests.gateway.world import unused_address
 
 
 async def run(*command: str | Path, cwd: Path) -> str:
@@ -45,6 +49,39 @@ def test_what_it_links_to_and_names_is_there() -> None:
         assert (readme.TOP / target.partition("#")[0]).exists(), target
     for folder in re.findall(r"^\| `([a-z/]+)/` \|", readme.TEXT, re.MULTILINE):
         assert (readme.TOP / folder).is_dir(), folder
+
+
+async def test_the_walk_from_the_demo_to_ones_own_models(tmp_path: Path) -> None:
+    """As it is pasted, but for the ports."""
+    walk = readme.TEXT[readme.TEXT.index("### From the demo") : readme.TEXT.index("### What it asks")]
+    ports = {name: unused_address() for name in ("127.0.0.1:8101", "127.0.0.1:8080")}
+    environ = {"HEADRACE_LISTEN__ADDRESS": ports["127.0.0.1:8080"], "HEADRACE_LISTEN__ADMIN": "null"}
+    blocks = re.findall(r"^```sh\n(.*?)^```$", walk, re.MULTILINE | re.DOTALL)
+    for port, free in ports.items():
+        blocks = [block.replace(port, free) for block in blocks]
+    model, settings, worker, gateway, call = (
+        block.replace(".venv/bin/headrace", f"{sys.executable} -m headrace") for block in blocks
+    )
+    for each in (model, settings):
+        await run("bash", "-ec", each, cwd=tmp_path)
+    async with started(worker, tmp_path), started(gateway, tmp_path, environ):
+        out = await run("bash", "-ec", call, cwd=tmp_path)
+    assert out.startswith("double version 1 (")
+    assert out.split()[-4:] == ["[3]", "2,", "4,", "7"]
+
+
+@contextlib.asynccontextmanager
+async def started(line: str, folder: Path, environ: Mapping[str, str] = {}) -> AsyncIterator[None]:
+    """A server, from when it says that it is ready."""
+    environ = {**os.environ, **environ}
+    child = await asyncio.create_subprocess_exec(*line.split(), cwd=folder, stdout=subprocess.PIPE, env=environ)
+    assert child.stdout is not None
+    try:
+        assert b" ready on " in await asyncio.wait_for(child.stdout.readline(), 60)
+        yield
+    finally:
+        child.terminate()
+        await asyncio.wait_for(child.communicate(), 60)
 
 
 async def test_the_example_with_tritonclient(tmp_path: Path) -> None:

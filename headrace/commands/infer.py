@@ -24,7 +24,7 @@ def infer(  # noqa: PLR0913, PLR0917 - options
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME=]FILE...",
+            metavar="[NAME=]FILE",
             help="The inputs: pictures, .npy, .npz, .json, .txt; - is JSON from standard input. "
             "NAME= where the model has several.",
         ),

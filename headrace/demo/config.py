@@ -8,7 +8,8 @@ from typing import Any, Final
 import yaml
 
 from headrace.demo.digits import MODEL
-from headrace.demo.issuer import ALGORITHM, AUDIENCE, SCOPE
+from headrace.demo.issuer import AUDIENCE, SCOPE
+from headrace.signing import ALGORITHM
 
 CANARY_SHARE: Final = 10  # percent of the calls that pin no version
 HOST: Final = f"{MODEL}.models.svc.cluster.local:8001"

@@ -10,17 +10,15 @@ import contextlib
 import hmac
 import secrets
 import time
-import uuid
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-import jwt
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
+
+from headrace import signing
+from headrace.signing import ALGORITHM
 
 AUDIENCE: Final = "headrace"
-ALGORITHM: Final = "ES256"
 SUBJECT: Final = "demo"
 SCOPE: Final = "infer:digits"
 TTL: Final = 3600.0  # seconds
@@ -33,26 +31,29 @@ class Issuer:
     def __init__(self) -> None:
         self.url = ""
         self.secret = secrets.token_urlsafe(32)
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._kid = uuid.uuid4().hex[:8]
+        self._key = signing.new()
 
     def token(self, subject: str = SUBJECT, scope: str = SCOPE, ttl: float = TTL) -> str:
         """A token for `ttl` seconds from now."""
-        return sign(self._key, self._kid, self.url, subject, scope, issued=time.time(), ttl=ttl)
+        return self._signed(subject, scope, issued=time.time(), ttl=ttl)
 
     def expired(self) -> str:
         """A token whose hour is over."""
-        return sign(self._key, self._kid, self.url, SUBJECT, SCOPE, issued=time.time() - 2 * TTL, ttl=TTL)
+        return self._signed(issued=time.time() - 2 * TTL)
 
     def forged(self) -> str:
         """A token in this issuer's name and under its key's id, signed with another key."""
-        other = ec.generate_private_key(ec.SECP256R1())
-        return sign(other, self._kid, self.url, SUBJECT, SCOPE, issued=time.time(), ttl=TTL)
+        whole, others = self._signed(issued=time.time()), signing.new().sign({}, issued=time.time(), ttl=TTL)
+        return ".".join((*whole.split(".")[:2], others.split(".")[2]))
 
     def jwks(self) -> dict[str, Any]:
         """The JWK Set that proves our tokens."""
-        public = ECAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
-        return {"keys": [{**public, "kid": self._kid, "use": "sig", "alg": ALGORITHM}]}
+        return self._key.jwks
+
+    def _signed(self, subject: str = SUBJECT, scope: str = SCOPE, *, issued: float, ttl: float = TTL) -> str:
+        """A JWT valid for `ttl` seconds from `issued` (seconds since the epoch)."""
+        claims = {"iss": self.url, "sub": subject, "aud": AUDIENCE, "scope": scope}
+        return self._key.sign(claims, issued=issued, ttl=ttl)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Issuer]:
@@ -103,19 +104,3 @@ class Issuer:
         return web.json_response(
             {"access_token": token, "token_type": "Bearer", "expires_in": int(ttl), "scope": scope}
         )
-
-
-def sign(
-    key: ec.EllipticCurvePrivateKey, kid: str, issuer: str, subject: str, scope: str, *, issued: float, ttl: float
-) -> str:
-    """A JWT valid for `ttl` seconds from `issued` (seconds since the epoch)."""
-    claims = {
-        "iss": issuer,
-        "sub": subject,
-        "aud": AUDIENCE,
-        "scope": scope,
-        "iat": int(issued),
-        "exp": int(issued + ttl),
-        "jti": uuid.uuid4().hex,
-    }
-    return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": kid})

@@ -81,6 +81,7 @@ def test_no_command_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) ->
         (["bogus"], "No such command 'bogus'"),
         (["config"], "Missing command"),
         (["token", "--bogus"], "No such option"),
+        (["token", "keys"], "Missing argument 'NAME'"),
         (["token", "--ttl", "5"], "'5' needs a unit"),
         (["token", "--ttl", "0s"], "more than nothing"),
         (["token", "--ttl", "25h"], "at most 24h"),

@@ -19,6 +19,7 @@ import psutil
 from mesh.testing.caller import Asked, Caller
 from mesh.testing.calls import Calls
 from mesh.testing.worker import Worker
+from tests.headrace.called import Done, headrace
 from tests.mesh.local.scene import (
     CALLER,
     DIGITS,
@@ -129,18 +130,11 @@ def running(resources: Path, *arguments: str | Path, at: str = "--proxy=127.0.0.
             envoy.kill()
 
 
-def tried(resources: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """One that ends by itself."""
+def tried(resources: Path, *arguments: str | Path) -> Done:
+    """One that ends by itself, in this process."""
     runtime = resources.parent / "runtime"
     runtime.mkdir(exist_ok=True)
-    return subprocess.run(
-        command(resources, *arguments),
-        env=environment(runtime),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return headrace("mesh", "up", str(resources), *map(str, arguments), environ={"XDG_RUNTIME_DIR": str(runtime)})
 
 
 @dataclass
