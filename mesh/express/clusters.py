@@ -9,7 +9,13 @@ from typing import Final
 from mesh.envoy.proto import HTTP_PROTOCOL_OPTIONS, UINT32_MAX, Json, message, percent, typed
 from mesh.istio.names import is_ip
 
-_HTTP2: Final[Json] = {"connection_keepalive": {"interval": "20s", "timeout": "5s"}}  # as gateway.upstream has it
+# Bytes of a call that wait for who is to take them, each way. Calls share a connection: all together hold up no other.
+# https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/core/v3/protocol.proto
+WINDOWS: Final[Json] = {"initial_stream_window_size": 1024 * 1024, "initial_connection_window_size": 2**31 - 1}
+_HTTP2: Final[Json] = {
+    "connection_keepalive": {"interval": "20s", "timeout": "5s"},  # as gateway.upstream has it
+    **WINDOWS,
+}
 # Where all copies are out, all get calls: who has no health service answers as before.
 HEALTH: Final[Json] = {
     "timeout": "1s",
