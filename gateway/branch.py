@@ -95,6 +95,7 @@ class Branch:
             self._handing = True
             await self._hand_on(answer)
             self._handing = False
+            self._moved = self._clock()  # who answers is at work, though windows of HTTP/2 widen in long steps
         await _finished(call)
         if not self._closed:
             raise not_ready("the worker has ended a stream before its caller did")
