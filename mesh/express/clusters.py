@@ -11,7 +11,7 @@ from mesh.istio.names import is_ip
 
 # Bytes of a call that wait for who is to take them, each way. Calls share a connection: all together hold up no other.
 # https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/core/v3/protocol.proto
-WINDOWS: Final[Json] = {"initial_stream_window_size": 1024 * 1024, "initial_connection_window_size": 2**31 - 1}
+WINDOWS: Final[Json] = {"initial_stream_window_size": 2 * 1024 * 1024, "initial_connection_window_size": 2**31 - 1}
 _HTTP2: Final[Json] = {
     "connection_keepalive": {"interval": "20s", "timeout": "5s"},  # as gateway.upstream has it
     **WINDOWS,

@@ -114,7 +114,7 @@ class Worker(grpc.GenericRpcHandler):
         assert self.streaming is not None
         try:
             await self.streaming(context)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, grpc.aio.InternalError):  # the latter where it was about to write
             self.cancelled.set()
             raise
 
