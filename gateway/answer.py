@@ -100,6 +100,15 @@ def overloaded(private: str = "", after: float = _SHED_FOR) -> HeadraceError:
     )
 
 
+def too_large(most: int) -> HeadraceError:
+    """The answer to a message that no model takes; nobody has read it to its end."""
+    return HeadraceError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Reason.TOO_LARGE,
+        f"the request is larger than any model takes; {most} bytes is the most",
+    )
+
+
 def not_ready(private: str = "") -> HeadraceError:
     """The answer when no copy of the model answers."""
     return HeadraceError(

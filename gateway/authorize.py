@@ -78,6 +78,13 @@ class Authorizer:
         if not self.granted(caller, action):
             raise not_granted(caller, action)
 
+    def keep(self, caller: Caller, models: Iterable[str]) -> None:
+        """Let go on what has begun with these models. Raises HeadraceError NOT_GRANTED where a grant is gone."""
+        self.admit(caller, Action.INFER)
+        for model in models:
+            if model not in self.granted(caller, Action.INFER):
+                raise not_granted(caller, Action.INFER, model)
+
     def permits(self, caller: Caller, action: Action, models: Iterable[str]) -> tuple[Permit, ...]:
         """A permit for each of the models with which the caller may do this."""
         granted = self.granted(caller, action)

@@ -28,6 +28,7 @@ Context = grpc.aio.ServicerContext[Any, Any]  # requests and responses are bytes
 
 _SERVED_VERSION = 2  # ModelInferResponse.model_version
 _READ_WITHIN = 30.0  # seconds in which a unary call's message must have come
+_GONE_WITHIN = 5.0  # seconds in which gRPC ends the call of a caller that has gone
 _FOR_EVER = 1e8  # seconds; a deadline further away is none
 _LONGEST = 1000  # characters of a span's status
 LEEWAY = 0.5  # seconds
@@ -107,7 +108,11 @@ class Exchange:
 
     async def write(self, message: bytes) -> None:
         """Send one message of a stream; returns when there is room for another."""
-        await self._context.write(message)
+        try:
+            await self._context.write(message)
+        except grpc.aio.InternalError:  # the caller has gone, and gRPC is about to cancel us
+            await asyncio.sleep(_GONE_WITHIN)
+            raise
 
     def remaining(self, most: float | None = None, leeway: float = 0.0) -> float | None:
         """Seconds until the caller's deadline and `leeway`, or until `most` after the start, whichever is sooner."""

@@ -267,6 +267,9 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.largest + _MARGIN),
         ("grpc.max_concurrent_streams", _MAX_STREAMS),
         ("grpc.max_send_message_length", -1),
+        # Calls that come at once wait for their turn; by itself gRPC cancels some from the thousandth on.
+        ("grpc.server.max_pending_requests", _MAX_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _MAX_CALLS),
         ("grpc.max_metadata_size", _MAX_METADATA),
         ("grpc.absolute_max_metadata_size", 2 * _MAX_METADATA),
         ("grpc.so_reuseport", 0),

@@ -7,7 +7,7 @@ so that a stranger cannot make us hold what it sends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -96,7 +96,12 @@ class Steps:
                     models.add(permit.model)
                 return permit, route, now.upstream
 
-            await relay(exchange, decide_each)
+            async def still(models: Collection[str]) -> float:
+                caller = await self.verifier.verify(exchange.metadata)
+                self.now().authorizer.keep(caller, models)
+                return self.verifier.left(caller)
+
+            await relay(exchange, decide_each, still)
 
     async def ask_all(self, exchange: Exchange) -> bytes:
         """One message to every copy that it concerns, and their answers as one."""

@@ -1,51 +1,50 @@
 """ModelStreamInfer: one caller's stream, fanned out. Law: order within a destination is kept; no loss is silent.
 
-Each destination (model, version, pinned or drawn, sequence) has its own upstream stream, opened when first needed; that
-of a sequence that has ended is kept until its place is needed. A message that is refused is answered in-band
-(`error_message`, as Triton does), or ends the stream with a real status where the caller sends
+Each destination (model, version, pinned or drawn, sequence) has its own upstream stream (`gateway.branch`), opened when
+first needed; that of a sequence that has ended is kept until its place is needed. A message that is refused is answered
+in-band (`error_message`, as Triton does), or ends the stream with a real status where the caller sends
 `triton_grpc_error: true`. An upstream stream that fails ends the caller's: nobody could tell which of the messages
-under way were lost with it.
+under way were lost with it. So does a token that expires and a grant that is taken away, whether messages come or not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final
 
 import grpc
-import grpc.aio
 
-from gateway.answer import worker_error
 from gateway.authorize import Permit
+from gateway.branch import Branch
 from gateway.call import LONGEST
 from gateway.choose import Route
 from gateway.exchange import Exchange
-from gateway.headers import to_worker
-from gateway.sequence_told import in_stream, of_sequence
 from gateway.upstream import Upstream
 from gateway.wire import LENGTH, Malformed, bytes_field, fields, string_field
 from protos.errors import HeadraceError, Reason
 
 Decide = Callable[[bytes], Awaitable[tuple[Permit, Route, Upstream]]]
-Call = grpc.aio.StreamStreamCall[Any, Any]  # messages are bytes; gRPC's types cannot say so
+Still = Callable[[Collection[str]], Awaitable[float]]
+"""Whether the caller may still infer with these models: the seconds for which its token is good, or a HeadraceError."""
 
 _Destination = tuple[str, str, bool, str]
 
 _REAL_STATUS: Final = "triton_grpc_error"
-_LANES: Final = 256  # upstream streams of one caller's, each of which a breaker counts
+_BRANCHES: Final = 256  # upstream streams of one caller's, each of which a breaker counts
 _PATIENCE: Final = 100  # messages in a row that are refused before the stream is
+_LOOK: Final = 2.0  # seconds between looks at whether the caller still may
 _ID: Final = 3  # in ModelInferRequest and in ModelInferResponse
 _ERROR_MESSAGE, _INFER_RESPONSE = 1, 2  # ModelStreamInferResponse
 
 
-async def relay(exchange: Exchange, decide: Decide) -> None:
+async def relay(exchange: Exchange, decide: Decide, still: Still) -> None:
     """Carry a stream until both sides are done. Raises HeadraceError; cancelled, it cancels every upstream stream."""
     try:
-        await _Relay(exchange, decide).run()
+        await _Relay(exchange, decide, still).run()
     except BaseExceptionGroup as failed:
-        # Where several lanes fail at once, the caller is told of one.
+        # Where several branches fail at once, the caller is told of one.
         first: BaseException = failed
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
@@ -53,26 +52,37 @@ async def relay(exchange: Exchange, decide: Decide) -> None:
 
 
 class _Relay:
-    def __init__(self, exchange: Exchange, decide: Decide) -> None:
+    def __init__(self, exchange: Exchange, decide: Decide, still: Still) -> None:
         self._exchange = exchange
         self._decide = decide
-        self._lanes: dict[_Destination, Call] = {}
+        self._still = still
+        self._branches: dict[_Destination, Branch] = {}
         self._ended: dict[_Destination, None] = {}  # sequences, in the order in which they have ended
         self._writing = asyncio.Lock()  # gRPC takes one message of a stream at a time
         self._refused = 0  # messages one after another
         self._real_status = exchange.header(_REAL_STATUS).lower() == "true"
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as lanes:
-            while (message := await self._exchange.next()) is not None:
-                await self._pass_on(message, lanes)
-            for call in self._lanes.values():
-                await call.done_writing()
+        async with asyncio.TaskGroup() as beside:
+            watching = beside.create_task(self._watch())
+            async with asyncio.TaskGroup() as tasks:
+                while (message := await self._exchange.next()) is not None:
+                    await self._pass_on(message, tasks)
+                for branch in self._branches.values():  # one that is stuck holds up no other
+                    tasks.create_task(branch.close())
+            watching.cancel()
 
-    async def _pass_on(self, message: bytes, lanes: asyncio.TaskGroup) -> None:
+    async def _watch(self) -> None:
+        """Raises HeadraceError: the caller may no more, though no message tells."""
+        while True:
+            left = await self._still({branch.model for branch in self._branches.values()})
+            await asyncio.sleep(min(left, _LOOK))
+
+    async def _pass_on(self, message: bytes, tasks: asyncio.TaskGroup) -> None:
         try:
             permit, route, upstream = await self._decide(message)
-            call = await self._lane(permit, route, upstream, lanes)
+            branch = await self._branch(permit, route, upstream, tasks)
+            await branch.put(route.body)
         except HeadraceError as error:
             self._refused += 1
             if self._real_status or error.status is grpc.StatusCode.UNAUTHENTICATED or self._refused > _PATIENCE:
@@ -80,55 +90,32 @@ class _Relay:
             await self._write(in_band(error, message))
             return
         self._refused = 0
-        # A stream that fails is reported by its pump, once.
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await call.write(route.body)
         if route.sequence_end:
             self._ended[_destination(route)] = None
 
-    async def _lane(self, permit: Permit, route: Route, upstream: Upstream, lanes: asyncio.TaskGroup) -> Call:
+    async def _branch(self, permit: Permit, route: Route, upstream: Upstream, tasks: asyncio.TaskGroup) -> Branch:
         """The upstream stream of the route's destination. Raises HeadraceError OVERLOADED: there are too many."""
         destination = _destination(route)
         self._ended.pop(destination, None)  # the sequence has begun anew
-        call = self._lanes.get(destination)
-        if call is None or call.done():
-            if destination not in self._lanes and len(self._lanes) >= _LANES:
-                await self._make_room()
-            opened: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-            lanes.create_task(self._pump(permit, route, upstream, opened))
-            call = self._lanes[destination] = await opened
-        return call
+        branch = self._branches.get(destination)
+        if branch is None:
+            if len(self._branches) >= _BRANCHES:
+                self._make_room(tasks)
+            branch = self._branches[destination] = Branch(route.model.name, self._write)
+            tasks.create_task(branch.run(self._exchange, permit, route, upstream))
+        return branch
 
-    async def _make_room(self) -> None:
+    def _make_room(self, tasks: asyncio.TaskGroup) -> None:
         """Let go of the stream of a sequence that has ended. Raises HeadraceError OVERLOADED: none has."""
         if not self._ended:
             raise HeadraceError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 Reason.OVERLOADED,
-                f"one stream carries at most {_LANES} sequences and models; use several streams",
+                f"one stream carries at most {_BRANCHES} sequences and models; use several streams",
             )
         destination = next(iter(self._ended))
         del self._ended[destination]
-        await self._lanes.pop(destination).done_writing()  # what it still answers is passed on
-
-    async def _pump(self, permit: Permit, route: Route, upstream: Upstream, opened: asyncio.Future[Call]) -> None:
-        """Open an upstream stream and hand its answers to the caller, as fast as the caller takes them."""
-        exchange = self._exchange
-        metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
-        with exchange.hop(route) as trace_context, upstream.line(route) as channel:
-            call: Call = channel.stream_stream(exchange.rpc.path)(
-                metadata=(*metadata, *trace_context), timeout=exchange.given()
-            )
-            opened.set_result(call)
-            try:
-                while isinstance(answer := await call.read(), bytes):
-                    await self._write(in_stream(answer, route))
-                await _finished(call)
-            except grpc.aio.AioRpcError as error:
-                lost = route._replace(sequence_start=False)  # more may have come than the first message
-                raise of_sequence(worker_error(error, exchange.request_id), lost) from None
-            finally:
-                call.cancel()
+        tasks.create_task(self._branches.pop(destination).close())  # what it still answers is passed on
 
     async def _write(self, message: bytes) -> None:
         async with self._writing:
@@ -137,15 +124,6 @@ class _Relay:
 
 def _destination(route: Route) -> _Destination:
     return route.model.name, route.version, route.pinned, route.sequence
-
-
-async def _finished(call: Call) -> None:
-    """Raise what the stream ended with, if not OK."""
-    code = await call.code()
-    if code is not grpc.StatusCode.OK:
-        raise grpc.aio.AioRpcError(
-            code, await call.initial_metadata(), await call.trailing_metadata(), details=await call.details()
-        )
 
 
 def in_band(error: HeadraceError, message: bytes) -> bytes:

@@ -78,6 +78,10 @@ class Verifier:
         self._verified[digest] = verified
         return verified.caller
 
+    def left(self, caller: Caller) -> float:
+        """Seconds until the caller's token is good no more, its issuer's leeway included."""
+        return caller.expires_at + self._issuers[caller.issuer].leeway - self._now()
+
     async def _verify(self, token: str) -> _Verified:
         try:
             jws = parse(token)

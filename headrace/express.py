@@ -117,6 +117,7 @@ def rules(settings: Settings) -> Rules:
         overloaded=_refusal(answer.overloaded()),
         not_ready=_refusal(answer.not_ready()),
         internal=_refusal(unforeseen(PLACEHOLDER, "")),
+        too_large=_refusal(answer.too_large(settings.largest), ""),
     )
 
 
@@ -150,8 +151,8 @@ def access_log(settings: Settings, folder: Path) -> AccessLog | None:
     )
 
 
-def _refusal(error: HeadraceError) -> Refusal:
-    details = dict(trailers(error, PLACEHOLDER))[DETAILS_KEY]
+def _refusal(error: HeadraceError, request_id: str = PLACEHOLDER) -> Refusal:
+    details = dict(trailers(error, request_id))[DETAILS_KEY]
     return Refusal(_number(error), error.public, details if isinstance(details, bytes) else b"")
 
 

@@ -38,6 +38,9 @@ _MAX_METADATA: Final = 32 * 1024  # bytes, as the gateway takes them
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),  # the gateway bounds messages, by what their model allows
     ("grpc.max_send_message_length", -1),
+    # Calls that come at once wait for their turn; by itself gRPC cancels some from the thousandth on.
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 10_000),
     ("grpc.max_metadata_size", _MAX_METADATA),
     ("grpc.absolute_max_metadata_size", 2 * _MAX_METADATA),
     # The gateway asks from time to time whether its connections still live; by default that is misbehaviour.

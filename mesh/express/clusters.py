@@ -11,6 +11,9 @@ from mesh.istio.names import is_ip
 
 # As gateway.upstream has it: gRPC's servers take pings more often than every 300 s for abuse.
 _SIDECARS, _SERVERS = "20s", "310s"
+# Bytes of a call that wait for who is to take them, each way. Calls share a connection: all together hold up no other.
+# https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/core/v3/protocol.proto
+WINDOWS: Final[Json] = {"initial_stream_window_size": 2 * 1024 * 1024, "initial_connection_window_size": 2**31 - 1}
 # Where all copies are out, all get calls: who has no health service answers as before.
 HEALTH: Final[Json] = {
     "timeout": "1s",
@@ -41,7 +44,7 @@ def cluster(name: str, addresses: Sequence[Json], budget: float | None = None, p
     retries: Json = (
         {"max_retries": UINT32_MAX} if budget is None else {"retry_budget": {"budget_percent": percent(100 * budget)}}
     )
-    http2: Json = {"connection_keepalive": {"interval": pings, "timeout": "5s"}}
+    http2: Json = {"connection_keepalive": {"interval": pings, "timeout": "5s"}, **WINDOWS}
     options = typed(HTTP_PROTOCOL_OPTIONS, explicit_http_config={"http2_protocol_options": http2})
     endpoints = [{"endpoint": {"address": address}} for address in addresses]
     return message(

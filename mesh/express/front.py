@@ -126,7 +126,7 @@ def _http(front: Front) -> Json:
     return typed(
         HTTP_CONNECTION_MANAGER,
         stat_prefix="front",
-        **manager(front.largest),
+        **manager(),
         route_config={"name": "front", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(front)}]},
         http_filters=[*filters(front.access_log, lua(front.rules)), router()],
         access_log=loggers(front.access_log),

@@ -155,9 +155,23 @@ end
 
 -- ---- and back ----
 
+local TOO_LARGE = { "larger than max", "Payload Too Large" } -- as gRPC and Envoy say of a message that they do not take
+
+-- Give our reason to a message that was refused by its first bytes, or while it was held back: Python has not seen it.
+local function too_large(handle, headers)
+  local words = headers:get("grpc-message") or ""
+  if find(words, TOO_LARGE[1], 1, true) or find(words, TOO_LARGE[2], 1, true) then
+    headers:replace("grpc-message", RULES.too_large.message)
+    headers:replace("grpc-status-details-bin", handle:base64Escape(RULES.too_large.details))
+  end
+end
+
 -- Of calls that Python has answered; the others have a script of their own (answers.lua).
 function envoy_on_response(handle)
   local headers = handle:headers()
+  if headers:get("grpc-status") == "8" and headers:get("grpc-status-details-bin") == nil then
+    too_large(handle, headers)
+  end
   local text = headers:get("x-headrace-permit")
   if text ~= nil then
     headers:remove("x-headrace-permit")

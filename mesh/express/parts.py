@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from mesh.envoy.proto import ROUTER, ROUTER_FILTER, Json, named, typed
+from mesh.express.clusters import WINDOWS
 from mesh.express.rules import (
     MESSAGE_WITHIN,
     PYTHON,
@@ -32,22 +33,21 @@ _EARLY: Final = "envoy.extensions.http.early_header_mutation.header_mutation.v3.
 _ANSWERS: Final = "answers"
 _OURS: Final = (LANE_KEY, CLUSTER_KEY, LEARN_KEY, LESSON_KEY, GENERATION_KEY, TO_KEY, SAMPLED_KEY, PEER_KEY)
 _STREAMS: Final = 1000  # calls at a time on one connection, as of the Python lane's own door
-_WINDOW: Final = 2**31 - 1  # bytes; RFC 9113, section 6.9.1
 _HEADERS: Final = 32  # KiB, as the Python lane takes
 _TAKEN: Final = "30s"  # in which a caller must take some of its answer
 _MARGIN: Final = 1024 * 1024  # bytes over the largest request in which Python can tell TOO_LARGE
 
 
 def held(largest: int) -> int:
-    """Bytes of a message that may be held back until it is decided; Envoy takes the smaller of buffer and window."""
-    return min(largest + _MARGIN, _WINDOW)
+    """Bytes of a message that may be held back until it is decided."""
+    return largest + _MARGIN
 
 
-def manager(largest: int) -> Json:
-    """Fields of the HttpConnectionManager, where requests have so many bytes at most."""
+def manager() -> Json:
+    """Fields of the HttpConnectionManager."""
     return {
         "codec_type": "HTTP2",
-        "http2_protocol_options": {"max_concurrent_streams": _STREAMS, "initial_stream_window_size": held(largest)},
+        "http2_protocol_options": {"max_concurrent_streams": _STREAMS, **WINDOWS},
         "max_request_headers_kb": _HEADERS,
         "use_remote_address": True,
         "skip_xff_append": True,

@@ -105,6 +105,7 @@ class Rules:
     overloaded: Refusal
     not_ready: Refusal
     internal: Refusal
+    too_large: Refusal
 
 
 def script(rules: Rules) -> str:
@@ -146,6 +147,7 @@ def _of_lane(rules: Rules) -> Mapping[str, Lua]:
         "most_entries": metadata.entries,
         "most_bytes": metadata.bytes,
         "each": metadata.each,
+        "too_large": _refusal(rules.too_large),
     }
 
 

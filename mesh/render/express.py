@@ -98,7 +98,7 @@ def _envoy_filter(mesh: Mesh, services: Iterable[Service], rules: Rules) -> Fiel
     largest = max(model.max_request for model in models)  # the script looks at every model's
     names = [name for model in models if carries(model) for name in names_of_carried(model)]
     patches = [
-        *_of_listener(mesh.ingress.listens, largest, rules),
+        *_of_listener(mesh.ingress.listens, rules),
         *(_of_route(name, carried() | {"route": _ANSWERED}) for name in names),
         *(_of_route(name, _by_python(name, largest)) for name in _PYTHONS),
     ]
@@ -113,7 +113,7 @@ def _by_python(name: str, largest: int) -> Fields:
     return {"route": _UNBOUNDED | _ANSWERED}
 
 
-def _of_listener(port: int, largest: int, rules: Rules) -> Iterator[Fields]:
+def _of_listener(port: int, rules: Rules) -> Iterator[Fields]:
     def patch(to: str, operation: str, value: Fields, *, filters: Fields | None = None) -> Fields:
         chain = {"filter": filters} if filters else None
         return _patch(to, operation, value, listener=given(portNumber=port, filterChain=chain))
@@ -121,7 +121,7 @@ def _of_listener(port: int, largest: int, rules: Rules) -> Iterator[Fields]:
     last: Fields = {"name": HTTP_CONNECTION_MANAGER_FILTER, "subFilter": {"name": ROUTER_FILTER}}
     merged: Fields = {
         "name": HTTP_CONNECTION_MANAGER_FILTER,
-        "typed_config": typed(HTTP_CONNECTION_MANAGER, **manager(largest)),
+        "typed_config": typed(HTTP_CONNECTION_MANAGER, **manager()),
     }
     yield patch("NETWORK_FILTER", "MERGE", merged, filters={"name": HTTP_CONNECTION_MANAGER_FILTER})
     yield patch("HTTP_FILTER", "MERGE", router(), filters=last)

@@ -11,22 +11,11 @@ import pytest
 
 from protos import grpc_service_pb2 as pb
 from tests.gateway import world as worlds
+from tests.gateway.streams import LARGE, Endless, answer, answers, at_a_stand, message, opened
 from tests.gateway.test_service import refused
 from tests.gateway.world import STREAM, Metadata, World, echo, failing, hanging
 
 Code = grpc.StatusCode
-
-
-def message(model: str, version: str = "", id: str = "") -> bytes:
-    return pb.ModelInferRequest(model_name=model, model_version=version, id=id).SerializeToString()
-
-
-def opened(world: World, metadata: Metadata | None = None) -> grpc.aio.StreamStreamCall:
-    return world.channel.stream_stream(STREAM)(metadata=[world.bearer()] if metadata is None else metadata, timeout=20)
-
-
-async def answers(call: grpc.aio.StreamStreamCall) -> list[pb.ModelStreamInferResponse]:
-    return [pb.ModelStreamInferResponse.FromString(answer) async for answer in call]
 
 
 async def exchanged(world: World, *messages: bytes, extra: Metadata = []) -> list[pb.ModelStreamInferResponse]:  # noqa: B006 - never changed
@@ -66,20 +55,95 @@ async def test_a_stream_without_a_token_is_refused(world: World) -> None:
     assert (await refused(answers(opened(world, [])))).reason == "TOKEN_MISSING"
 
 
-async def test_a_token_that_expires_ends_the_stream_at_its_next_message(world: World) -> None:
-    call = opened(world, [world.bearer(exp=time.time() + 0.5)])  # and the leeway is one second
+async def test_a_token_that_expires_ends_a_stream_that_is_silent(world: World) -> None:
+    expires = time.time() + 0.5
+    call = opened(world, [world.bearer(exp=expires)])  # and the leeway is one second
     await call.write(message("digits", id="a"))
     assert pb.ModelStreamInferResponse.FromString(await call.read()).infer_response.id == "a"
-
-    async def until_refused() -> None:
-        while True:
-            await call.write(message("digits"))
-            if not isinstance(await call.read(), bytes):
-                await answers(call)
-            await asyncio.sleep(0.05)
-
-    told = await refused(asyncio.wait_for(until_refused(), 10))
+    told = await refused(asyncio.wait_for(call.read(), 10))
     assert (told.status, told.reason) == (Code.UNAUTHENTICATED, "TOKEN_EXPIRED")
+    assert 0 <= time.time() - (expires + 1) < 1
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_token_that_expires_ends_answers_without_end(world: World, reads: bool) -> None:
+    """Also where the caller takes none of them."""
+    world.one.streaming = Endless(1, 0.001)
+    call = opened(world, [world.bearer(exp=time.time() + 0.5)])
+    await call.write(message("digits"))
+    if reads:
+        told = await refused(asyncio.wait_for(answers(call), 10))
+        assert (told.status, told.reason) == (Code.UNAUTHENTICATED, "TOKEN_EXPIRED")
+    await asyncio.wait_for(world.one.cancelled.wait(), 10)
+
+
+async def test_a_grant_that_is_taken_away_ends_a_stream_that_is_silent(world: World) -> None:
+    world.one.streaming = Endless(1, 0.001)
+    going_on, ended = opened(world), opened(world, [world.bearer(scope="digits")])
+    for call in (going_on, ended):
+        await call.write(message("digits"))
+        await call.done_writing()
+    world.configure(lambda config: config["grants"].pop())
+    told = await refused(asyncio.wait_for(answers(ended), 10))
+    assert (told.status, told.reason) == (Code.PERMISSION_DENIED, "NOT_GRANTED")
+    assert isinstance(await going_on.read(), bytes)
+    going_on.cancel()
+
+
+async def test_what_a_worker_says_in_band_passes_as_it_is(world: World) -> None:
+    said = [answer("a", error_message="[ref] 4.5 \u00e9"), answer("b")]
+
+    async def say(context: grpc.aio.ServicerContext) -> None:
+        while isinstance(await context.read(), bytes):
+            for each in said:
+                await context.write(each)
+
+    world.one.streaming = say
+    assert [each.SerializeToString() for each in await exchanged(world, message("digits"))] == said
+
+
+async def test_a_worker_that_ends_its_stream_early_ends_the_callers(world: World) -> None:
+    async def leave(context: grpc.aio.ServicerContext) -> None:
+        await context.read()  # which nobody will ever answer
+
+    world.one.streaming = leave
+    call = opened(world)
+    await call.write(message("digits"))
+    told = await refused(asyncio.wait_for(answers(call), 10))
+    assert (told.status, told.reason) == (Code.UNAVAILABLE, "MODEL_NOT_READY")
+
+
+async def test_a_worker_that_fails_takes_the_other_upstream_streams_along(world: World) -> None:
+    reached = asyncio.Event()
+    world.one.behaviour[STREAM] = hanging(reached)
+    call = opened(world)
+    await call.write(message("digits", "1"))
+    await asyncio.wait_for(reached.wait(), 5)
+    world.two.behaviour[STREAM] = failing(Code.INVALID_ARGUMENT, "no such input")
+    await call.write(message("digits", "2"))
+    told = await refused(asyncio.wait_for(answers(call), 10))
+    assert (told.status, told.reason, told.text) == (Code.INVALID_ARGUMENT, None, "no such input")
+    await asyncio.wait_for(world.one.cancelled.wait(), 5)
+
+
+async def test_the_callers_deadline_ends_a_stream_at_both_ends(world: World) -> None:
+    world.one.streaming = Endless(1, 0.001)
+    call = opened(world, timeout=1)
+    await call.write(message("digits"))
+    assert (await refused(asyncio.wait_for(answers(call), 10))).status is Code.DEADLINE_EXCEEDED
+    await asyncio.wait_for(world.one.cancelled.wait(), 5)
+
+
+async def test_a_caller_that_leaves_with_answers_untaken_cancels_upstream(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.one.streaming = endless = Endless(LARGE)
+    call = opened(world)
+    await call.write(message("digits"))
+    assert await at_a_stand(lambda: endless.given)
+    call.cancel()
+    await asyncio.wait_for(world.one.cancelled.wait(), 5)
+    assert "request" not in caplog.text
 
 
 async def test_a_worker_that_fails_ends_the_stream(world: World) -> None:
@@ -165,7 +229,7 @@ async def test_a_stream_whose_copy_fails_says_that_the_sequence_is_lost(tmp_path
 
 
 async def test_a_stream_of_too_many_sequences_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.stream._LANES", 2)
+    monkeypatch.setattr("gateway.stream._BRANCHES", 2)
     async with worlds.world(tmp_path, lambda config: config["models"][0].update(sequence=True)) as world:
         got = await exchanged(world, in_sequence(1, "a"), in_sequence(2, "b"), in_sequence(3, "c"), in_sequence(1, "d"))
     assert sorted(answer.infer_response.id for answer in got if not answer.error_message) == ["a", "b", "d"]
@@ -175,7 +239,7 @@ async def test_a_stream_of_too_many_sequences_is_told_so(tmp_path: Path, monkeyp
 
 
 async def test_sequences_that_have_ended_make_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.stream._LANES", 2)
+    monkeypatch.setattr("gateway.stream._BRANCHES", 2)
     async with worlds.world(tmp_path, lambda config: config["models"][0].update(sequence=True)) as world:
         sent = [in_sequence(number, str(number), end=True) for number in range(1, 21)]
         sent += [in_sequence(20, "again"), in_sequence(21, "last"), in_sequence(22, "over")]

@@ -178,3 +178,49 @@ async def test_compressed_messages(door: Door, algorithm: str) -> None:
         asked = [wanted(triton_aio, "x", "FP32")]
         result = await client.infer("fp32", asked, headers=door.headers, compression_algorithm=algorithm)
     assert result.as_numpy("y").tolist() == values("FP32").tolist()
+
+
+COUNTING = """
+class Model:
+    def __init__(self, folder, config):
+        pass
+
+    def infer(self, inputs):
+        for number in range(int(inputs["x"].sum())):
+            yield {"y": inputs["x"] + number}
+"""
+DECOUPLED = zoo.ONE_IN_ONE_OUT + "model_transaction_policy { decoupled: true }"
+
+
+def test_a_decoupled_model_answers_none_or_many_times_and_says_when_it_is_done(tmp_path: Path) -> None:
+    zoo.python(tmp_path / "models", "counting", COUNTING, DECOUPLED)
+    issuer = Issuer()
+
+    def ask(address: str, final: bool) -> list[tuple[str, int, bool]]:
+        headers = {"authorization": f"Bearer {issuer.token()}"}
+        came: queue.Queue = queue.Queue()
+        with triton.InferenceServerClient(address) as client:
+            client.start_stream(lambda result, error: came.put((result, error)), headers=headers)
+            for id, times in (("none", 0), ("three", 3)):
+                tensor = triton.InferInput("x", [1], "FP32")
+                tensor.set_data_from_numpy(np.array([times], np.float32))
+                client.async_stream_infer("counting", [tensor], request_id=id, enable_empty_final_response=final)
+            client.stop_stream()  # returns when all is answered
+        answers = []
+        while not came.empty():
+            result, error = came.get()
+            assert error is None
+            answer = result.get_response()
+            answers.append((answer.id, len(answer.outputs), answer.parameters["triton_final_response"].bool_param))
+        return answers
+
+    async def both() -> tuple[list[tuple[str, int, bool]], list[tuple[str, int, bool]]]:
+        async with (
+            worker_serving(Options(tmp_path / "models", "127.0.0.1:0")) as worker,
+            serving(load(in_front_of(worker, tmp_path, issuer, "counting"), {})) as addresses,
+        ):
+            without = await asyncio.to_thread(ask, addresses.grpc, False)
+            return without, await asyncio.to_thread(ask, addresses.grpc, True)
+
+    three = [("three", 1, False)] * 3
+    assert asyncio.run(both()) == (three, [("none", 0, True), *three, ("three", 0, True)])

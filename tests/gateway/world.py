@@ -32,6 +32,8 @@ STREAM = SERVICE + "ModelStreamInfer"
 
 Metadata = list[tuple[str, str | bytes]]
 Behaviour = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
+Streaming = Callable[[grpc.aio.ServicerContext], Awaitable[None]]
+"""One stream, by its context's `read` and `write`."""
 
 
 async def echo(message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
@@ -71,6 +73,7 @@ class Worker(grpc.GenericRpcHandler):
     health: int = health_pb2.HealthCheckResponse.SERVING
     address: str = ""
     rehearsing: bool = False  # answers well, and notes nothing
+    streaming: Streaming | None = None  # answers streams instead of `behaviour`
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         if details.method == "/grpc.health.v1.Health/Watch":
@@ -78,7 +81,7 @@ class Worker(grpc.GenericRpcHandler):
         if details.method == "/grpc.health.v1.Health/Check":
             return grpc.unary_unary_rpc_method_handler(self._check)
         if details.method == STREAM:
-            return grpc.stream_stream_rpc_method_handler(self._stream)
+            return grpc.stream_stream_rpc_method_handler(self._scripted if self.streaming else self._stream)
 
         async def unary(message: bytes, context: grpc.aio.ServicerContext) -> bytes:
             return await self._answer(details.method, message, context)
@@ -104,6 +107,14 @@ class Worker(grpc.GenericRpcHandler):
                     infer_response=pb.ModelInferResponse.FromString(answer)
                 ).SerializeToString()
         except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+    async def _scripted(self, _messages: object, context: grpc.aio.ServicerContext) -> None:
+        assert self.streaming is not None
+        try:
+            await self.streaming(context)
+        except (asyncio.CancelledError, grpc.aio.InternalError):  # the latter where it was about to write
             self.cancelled.set()
             raise
 
