@@ -43,6 +43,7 @@ HOP: Final = frozenset(
         "te",
         "trailer",
         "transfer-encoding",
+        "triton-grpc-error",
         "true-client-ip",
         "uber-trace-id",
         "upgrade",

@@ -3,7 +3,8 @@
 Each destination (model, version, pinned or drawn, sequence) has its own upstream stream (`gateway.branch`), opened when
 first needed; that of a sequence that has ended is kept until its place is needed. A message that is refused is answered
 in-band (`error_message`, as Triton does), or ends the stream with a real status where the caller sends
-`triton_grpc_error: true`. An upstream stream that fails ends the caller's: nobody could tell which of the messages
+`triton_grpc_error: true`; so does what a worker says in-band, which is not told of this: Triton 2.51 may die of it. An
+upstream stream that fails ends the caller's: nobody could tell which of the messages
 under way were lost with it. So does a token that expires and a grant that is taken away, whether messages come or not.
 """
 
@@ -16,6 +17,7 @@ from typing import Final
 
 import grpc
 
+from gateway.answer import LONGEST as LONGEST_WORDS
 from gateway.authorize import Permit
 from gateway.branch import Branch
 from gateway.call import LONGEST
@@ -101,7 +103,7 @@ class _Relay:
         if branch is None:
             if len(self._branches) >= _BRANCHES:
                 self._make_room(tasks)
-            branch = self._branches[destination] = Branch(route.model.name, self._write)
+            branch = self._branches[destination] = Branch(route.model.name, self._hand_on)
             tasks.create_task(branch.run(self._exchange, permit, route, upstream))
         return branch
 
@@ -117,6 +119,11 @@ class _Relay:
         del self._ended[destination]
         tasks.create_task(self._branches.pop(destination).close())  # what it still answers is passed on
 
+    async def _hand_on(self, answer: bytes) -> None:
+        if self._real_status and (words := error_in(answer)):
+            raise HeadraceError(grpc.StatusCode.UNKNOWN, None, words)  # of which kind it is, no worker says in-band
+        await self._write(answer)
+
     async def _write(self, message: bytes) -> None:
         async with self._writing:
             await self._exchange.write(message)
@@ -124,6 +131,15 @@ class _Relay:
 
 def _destination(route: Route) -> _Destination:
     return route.model.name, route.version, route.pinned, route.sequence
+
+
+def error_in(answer: bytes) -> str:
+    """What is wrong by the `ModelStreamInferResponse`; nothing where it is an answer, or unreadable."""
+    with contextlib.suppress(Malformed):
+        for number, wire_type, _, value, end in fields(answer):
+            if number == _ERROR_MESSAGE and wire_type == LENGTH:
+                return answer[value:end].decode(errors="replace")[:LONGEST_WORDS]
+    return ""
 
 
 def in_band(error: HeadraceError, message: bytes) -> bytes:

@@ -51,6 +51,32 @@ async def test_a_refused_message_ends_the_stream_where_the_caller_asks_for_a_sta
     assert (told.status, told.reason) == (Code.PERMISSION_DENIED, "NOT_GRANTED")
 
 
+@pytest.mark.parametrize("strict", [True, False])
+async def test_what_a_worker_says_in_band_ends_the_stream_where_the_caller_asks_for_a_status(
+    world: World, strict: bool
+) -> None:
+    """Which the worker is not told: real ones have died of it."""
+
+    async def failing(context: grpc.aio.ServicerContext) -> None:
+        await context.read()
+        await context.write(answer("a"))
+        await context.write(pb.ModelStreamInferResponse(error_message="x is negative").SerializeToString())
+        while await context.read() is not grpc.aio.EOF:
+            pass
+
+    world.one.streaming = failing
+    call = opened(world, [world.bearer(), ("triton_grpc_error", "true")] if strict else None)
+    await call.write(message("digits", id="a"))
+    assert pb.ModelStreamInferResponse.FromString(await call.read()).infer_response.id == "a"
+    if strict:
+        told = await refused(answers(call))
+        assert (told.status, told.reason, told.text) == (Code.UNKNOWN, None, "x is negative")
+    else:
+        await call.done_writing()
+        assert [one.error_message for one in await answers(call)] == ["x is negative"]
+    assert not any(key == "triton_grpc_error" for pairs in world.one.metadata for key, _ in pairs)
+
+
 async def test_a_stream_without_a_token_is_refused(world: World) -> None:
     assert (await refused(answers(opened(world, [])))).reason == "TOKEN_MISSING"
 

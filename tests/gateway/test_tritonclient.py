@@ -4,6 +4,7 @@ import asyncio
 import queue
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
