@@ -53,7 +53,7 @@ def test_what_it_links_to_and_names_is_there() -> None:
 
 async def test_the_walk_from_the_demo_to_ones_own_models(tmp_path: Path) -> None:
     """As it is pasted, but for the ports."""
-    walk = readme.TEXT[readme.TEXT.index("### From the demo") : readme.TEXT.index("### What it asks")]
+    walk = readme.TEXT[readme.TEXT.index("### From the demo") : readme.TEXT.index("### Tokens and trouble")]
     ports = {name: unused_address() for name in ("127.0.0.1:8101", "127.0.0.1:8080")}
     environ = {"HEADRACE_LISTEN__ADDRESS": ports["127.0.0.1:8080"], "HEADRACE_LISTEN__ADMIN": "null"}
     blocks = re.findall(r"^```sh\n(.*?)^```$", walk, re.MULTILINE | re.DOTALL)
