@@ -58,6 +58,7 @@ _MOST_ELEMENTS: Final = 1 << 31  # bytes that a protobuf message may have
 _MOST_ACROSS_NONE: Final = 1 << 24  # other sizes of an empty tensor, multiplied: a model may reduce over the size of 0
 _MOST_STRINGS: Final = 1 << 20  # elements of a BYTES tensor; each is a Python object
 _STEP: Final = 1 << 16  # typed values converted at a time, between which other threads run
+_WIDEST: Final = {"i": np.int64, "u": np.uint64}  # by a dtype's kind
 _SHOWN_TEXT: Final = 200  # characters
 _SHOWN_SIZES: Final = 16
 
@@ -94,12 +95,17 @@ def from_contents(name: str, datatype: str, shape: Sequence[int], contents: pb.I
     if datatype == "BYTES":
         return _objects(list(values), shape)
     array = np.empty(count, dtype)
-    try:
-        for at in range(0, count, _STEP):
-            array[at : at + _STEP] = values[at : at + _STEP]
-    except OverflowError:
-        raise malformed(f"input '{name}' has an element out of the range of {datatype}") from None
+    for at in range(0, count, _STEP):
+        some = np.array(values[at : at + _STEP], _WIDEST.get(dtype.kind))
+        if dtype.kind in _WIDEST and not _within(some, dtype):  # numpy before 2 would make it fit
+            raise malformed(f"input '{name}' has an element out of the range of {datatype}")
+        array[at : at + _STEP] = some
     return array.reshape(shape)
+
+
+def _within(some: Array, dtype: np.dtype[np.generic]) -> bool:
+    limits = np.iinfo(dtype)
+    return bool(limits.min <= some.min() and some.max() <= limits.max)
 
 
 def to_raw(array: Array, datatype: str) -> bytes:

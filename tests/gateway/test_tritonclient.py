@@ -193,7 +193,7 @@ class Model:
 DECOUPLED = zoo.ONE_IN_ONE_OUT + "model_transaction_policy { decoupled: true }"
 
 
-def test_a_decoupled_model_answers_none_or_many_times_and_says_when_it_is_done(tmp_path: Path) -> None:
+async def test_a_decoupled_model_answers_none_or_many_times_and_says_when_it_is_done(tmp_path: Path) -> None:
     zoo.python(tmp_path / "models", "counting", COUNTING, DECOUPLED)
     issuer = Issuer()
 
@@ -215,13 +215,11 @@ def test_a_decoupled_model_answers_none_or_many_times_and_says_when_it_is_done(t
             answers.append((answer.id, len(answer.outputs), answer.parameters["triton_final_response"].bool_param))
         return answers
 
-    async def both() -> tuple[list[tuple[str, int, bool]], list[tuple[str, int, bool]]]:
-        async with (
-            worker_serving(Options(tmp_path / "models", "127.0.0.1:0")) as worker,
-            serving(load(in_front_of(worker, tmp_path, issuer, "counting"), {})) as addresses,
-        ):
-            without = await asyncio.to_thread(ask, addresses.grpc, False)
-            return without, await asyncio.to_thread(ask, addresses.grpc, True)
-
     three = [("three", 1, False)] * 3
-    assert asyncio.run(both()) == (three, [("none", 0, True), *three, ("three", 0, True)])
+    async with (
+        worker_serving(Options(tmp_path / "models", "127.0.0.1:0")) as worker,
+        serving(load(in_front_of(worker, tmp_path, issuer, "counting"), {})) as addresses,
+    ):
+        assert await asyncio.to_thread(ask, addresses.grpc, False) == three
+        all_of_it = [("none", 0, True), *three, ("three", 0, True)]
+        assert await asyncio.to_thread(ask, addresses.grpc, True) == all_of_it
