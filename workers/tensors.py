@@ -104,7 +104,7 @@ def from_contents(name: str, datatype: str, shape: Sequence[int], contents: pb.I
 
 
 def _within(some: Array, dtype: np.dtype[np.generic]) -> bool:
-    limits = np.iinfo(dtype)
+    limits = np.iinfo(dtype.name)
     return bool(limits.min <= some.min() and some.max() <= limits.max)
 
 
