@@ -60,10 +60,22 @@ def test_the_settings_of_a_cluster_are_read_and_rendered(tmp_path: Path) -> None
     assert "number: 8443" in files["express-lane.yaml"]
 
 
-def test_what_it_links_to_is_there() -> None:
-    headings = {"#" + heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", TEXT, re.MULTILINE)}
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", TEXT):
-        assert target in headings or (readme.TOP / "docs" / target).exists(), target
+PAGES = [readme.TOP / "README.md", *sorted((readme.TOP / "docs").rglob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives a page's headings."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(readme.TOP)))
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        other = (page.parent / path).resolve() if path else page
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), target
 
 
 def test_the_commands_it_names_are_there() -> None:

@@ -23,6 +23,7 @@ async def busy(address: str) -> AsyncIterator[str]:
     """The address of who takes connections at once, and comes to them a moment later."""
     host, _, port = address.rpartition(":")
     relays: set[asyncio.Task[None]] = set()
+    ends: list[asyncio.StreamWriter] = []
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -32,8 +33,10 @@ async def busy(address: str) -> AsyncIterator[str]:
         writer.close()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends.append(writer)
         await asyncio.sleep(0.4)
         there, here = await asyncio.open_connection(host, int(port))
+        ends.append(here)
         for one in (pump(reader, here), pump(there, writer)):
             relays.add(asyncio.create_task(one))
 
@@ -45,6 +48,10 @@ async def busy(address: str) -> AsyncIterator[str]:
         for task in relays:
             task.cancel()
         await asyncio.gather(*relays, return_exceptions=True)
+        for end in ends:
+            end.close()
+            with contextlib.suppress(OSError):
+                await end.wait_closed()
 
 
 @pytest.mark.parametrize("patient", [True, False])
