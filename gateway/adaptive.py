@@ -1,14 +1,13 @@
 """How many calls a model can have at a time, found out by how long they take. Law: more while they do not queue.
 
-The limit goes up by its root while it is in use and calls queue for less than they may, and down by a tenth while they
-queue for longer (AIMD, as in TCP; the root as in Netflix's concurrency-limits). How long a call queues is how much
-longer it takes than one that finds nobody before it: with no more than `floor` calls at a time none queues, so these
-tell. Where none has been seen for long, calls are held to the floor until some have.
+The limit goes up by a tenth, or by one, while it is in use and calls queue for less than they may, and down by a tenth
+while they queue for longer. How long a call queues is how much longer it takes than one that finds nobody before it:
+with no more than `floor` calls at a time none queues, so these tell. Where none has been seen for long, calls are held
+to the floor until some have.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import Final
 
@@ -18,7 +17,7 @@ _WINDOW: Final = 0.1  # seconds of calls by which the limit is changed
 _ENOUGH: Final = 5  # calls in a window, or of those that do not queue
 _LOOK: Final = 30.0  # seconds after which it is looked again how long calls take that do not queue
 _SMOOTH: Final = 0.1  # weight of the newest
-_DOWN: Final = 0.9
+_UP, _DOWN = 0.1, 0.9
 _GREED: Final = 4  # calls that one caller may have for each that would still fit
 _SHARES: Final = (1.0, 0.9, 0.8, 0.7, 0.6)  # of the limit, for each level of priority
 
@@ -41,7 +40,7 @@ def adapted(limit: float, bounds: Admission, queued: float, peak: int, *, full: 
     if full or queued > bounds.queue:
         return max(float(bounds.floor), limit * _DOWN)
     if peak * 2 >= limit:
-        return min(float(bounds.ceiling), limit + math.sqrt(limit))
+        return min(float(bounds.ceiling), limit + max(1.0, limit * _UP))
     return limit
 
 

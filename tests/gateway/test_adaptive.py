@@ -117,7 +117,8 @@ def test_the_limit_stays_between_floor_and_ceiling() -> None:
     assert adapted(5.0, BOUNDS, 1.0, 5, full=False) == 4.5
     assert adapted(4.0, BOUNDS, 1.0, 5, full=False) == BOUNDS.floor
     assert adapted(199.0, BOUNDS, 0.0, 199, full=False) == BOUNDS.ceiling
-    assert adapted(16.0, BOUNDS, 0.0, 16, full=False) == 20.0
+    assert adapted(16.0, BOUNDS, 0.0, 16, full=False) == 17.6
+    assert adapted(5.0, BOUNDS, 0.0, 5, full=False) == 6.0
     assert adapted(16.0, BOUNDS, 0.0, 7, full=False) == 16.0  # nobody has tried whether it could be more
     assert adapted(20.0, BOUNDS, 0.0, 20, full=True) == 18.0
 
