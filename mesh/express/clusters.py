@@ -13,7 +13,7 @@ from mesh.istio.names import is_ip
 _SIDECARS, _SERVERS = "20s", "310s"
 # Bytes of a call that wait for who is to take them, each way. Calls share a connection: all together hold up no other.
 # https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/core/v3/protocol.proto
-WINDOWS: Final[Json] = {"initial_stream_window_size": 2 * 1024 * 1024, "initial_connection_window_size": 2**31 - 1}
+WINDOWS: Final[Json] = {"initial_stream_window_size": 4 * 1024 * 1024, "initial_connection_window_size": 2**31 - 1}
 # Where all copies are out, all get calls: who has no health service answers as before.
 HEALTH: Final[Json] = {
     "timeout": "1s",
