@@ -28,7 +28,7 @@ def fits(limit: int, running: int, of_caller: int, level: int) -> bool:
     Lower levels (1 is the highest) have less of the limit, so they are shed first. Callers that have many are shed
     before those that have few: what is left is for these (dynamic thresholds, Choudhury and Hahne 1998).
     """
-    room = int(limit * _SHARES[min(level, len(_SHARES)) - 1]) - running
+    room = max(1, int(limit * _SHARES[min(level, len(_SHARES)) - 1])) - running
     return room >= 1 and of_caller <= _GREED * (room - 1)
 
 

@@ -40,13 +40,13 @@ class Admission:
     def streaming(self, permit: Permit) -> AbstractContextManager[None]:
         """Count what a stream has to do with a model, which is no measure of what the model bears; the same errors."""
         most = permit.limits.concurrency
-        return _FREE if most is None else self.quotas.held(permit, most)
+        return _FREE if most is None else self.quotas.held(permit, most, tells=False)
 
     @contextmanager
     def _borne(self, permit: Permit, route: Route, bounds: Bounds) -> Iterator[None]:
         adaptive, caller = self._of(route.model.name, bounds), permit.caller.name
         if not adaptive.admits(caller, route.level):
-            raise overloaded(after=adaptive.typical)
+            raise overloaded(f"{adaptive.running} calls run, the limit is {adaptive.limit}", adaptive.typical)
         alone, began = adaptive.began(caller), self._clock()
         try:
             yield

@@ -40,7 +40,7 @@ class Branch:
         self._handing = False
         self._closed = False
 
-    async def put(self, message: bytes) -> None:
+    async def put(self, message: bytes | None) -> None:
         """Have the message written after those before it; returns when there is room for another.
 
         Raises HeadraceError OVERLOADED: the worker has taken none for long, and it is not for the caller, who takes
@@ -59,8 +59,8 @@ class Branch:
         self._waiting.put_nowait(message)
 
     async def close(self) -> None:
-        """Have no more messages written after those that wait; answers are still handed on."""
-        await self._waiting.put(None)
+        """Have no more messages written after those that wait; answers are still handed on. Raises as `put` does."""
+        await self.put(None)
 
     async def run(self, exchange: Exchange, permit: Permit, route: Route, upstream: Upstream) -> None:
         """Carry messages and answers until the worker has given its last. Raises HeadraceError."""
@@ -80,6 +80,7 @@ class Branch:
             finally:
                 call.cancel()
                 writing.cancel()
+                await asyncio.wait([writing])
 
     async def _write(self, call: _Call) -> None:
         # A stream that fails is reported by its reader, once.

@@ -45,13 +45,15 @@ def choose(call: Call, permit: Permit, catalog: Catalog, draw: float) -> Route:
     model = find(catalog, permit.model)
     most = permit.limits.largest(model.max_request)
     if len(call.body) > most:
+        who = f"{model.name} takes" if most == model.max_request else f"of you {model.name} takes"
         raise HeadraceError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             Reason.TOO_LARGE,
-            f"the request has {len(call.body)} bytes; {model.name} takes at most {most}",
+            f"the request has {len(call.body)} bytes; {who} at most {most}",
         )
     infers = call.rpc.action is Action.INFER
-    level = max(call.priority, permit.limits.priority)
+    bound = permit.limits.priority
+    level = bound if bound > 1 else max(1, call.priority)
     if model.sequence and call.sequence:
         sequence = of_caller(permit.caller, call.sequence)
         version = resolve(model, call.version) if call.version else drawn(model, lot(sequence))
@@ -83,7 +85,7 @@ def _route(
     changes: list[tuple[Extent | None, bytes]] = [*more]
     if pinned and call.version != version:
         changes.append((call.version_field, string_field(call.rpc.version, version)))
-    if level > 1 and level != call.priority and call.rpc.action is Action.INFER:
+    if level not in (1, call.priority) and call.rpc.action is Action.INFER:
         changes.append((call.priority_field, number_parameter(PRIORITY, level)))
     body = replace(call.body, *changes) if changes else call.body
     stamped = model.timeout_parameter and not call.timed and call.rpc.name == "ModelInfer"

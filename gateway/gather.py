@@ -41,6 +41,11 @@ class Passages:
     stops: tuple[Stop, ...]
     models: frozenset[str]
 
+    @property
+    def permits(self) -> frozenset[Permit]:
+        """By which permits it goes there."""
+        return frozenset(stop.permit for stop in self.stops)
+
 
 async def passages(
     caller: Caller, call: Call, authorizer: Authorizer, catalog: Catalog, upstream: Upstream

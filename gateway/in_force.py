@@ -19,6 +19,7 @@ from gateway.lane import Front, Generation, Lane
 from gateway.limits import Limits, Rate
 from gateway.local import Local
 from gateway.pinned import Pinned
+from gateway.refusals import Refusals
 from gateway.service import Steps
 from gateway.settings import Limits as Configured
 from gateway.settings import Settings
@@ -36,6 +37,7 @@ class Built:
     admission: Admission
     local: Local
     generation: Generation
+    refusals: Refusals
     front: Front | None
     upstream: Callable[[Settings], Upstream]
     draw: Callable[[], float]
@@ -67,6 +69,7 @@ class InForce:
             upstream=self._upstream(settings, built),
             local=built.local,
             lane=_lane(settings, built) if teaches else None,
+            refusals=built.refusals,
             draw=built.draw,
             pinned=built.pinned,
             now=lambda: self.steps,

@@ -139,9 +139,9 @@ class Lane:
     def _teachable(self, call: Call, permit: Permit, route: Route) -> bool:
         """Whether the message goes on as it is, to whichever copy, whenever; and nobody counts how many run."""
         model = route.model
-        if call.rpc.path != PATH or route.body is not call.body or route.stamped or model.sequence:
+        if call.rpc.path != PATH or route.body is not call.body or model.timeout_parameter or model.sequence:
             return False
-        if permit.limits.concurrency is not None or model.admission is not None:
+        if permit.limits.concurrency is not None or permit.limits.priority > 1 or model.admission is not None:
             return False
         return route.pinned or not any(model.shares_copies(version) for version, _ in model.weights)
 

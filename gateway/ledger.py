@@ -3,6 +3,7 @@
 A table of records in memory that all of them have mapped, of a size that is fixed at the beginning. A key has its place
 in one of many sets of a few records; while a record is looked at, its set is locked against other processes (fcntl(2),
 F_SETLKW: the lock of a process that dies is gone, too). Where a set is full, the record that may be forgotten first is.
+Which set is a key's nobody outside can know: else callers could choose names that push others out.
 """
 
 from __future__ import annotations
@@ -17,9 +18,16 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
+import grpc
+
+from protos.errors import HeadraceError, Reason
+
 _WAYS: Final = 8  # records in a set
 _KEY: Final = 16  # bytes
 _UNTIL: Final = struct.Struct("d")
+_NEVER: Final = float("inf")
+_SOON: Final = 1.0  # seconds
+_SECRET: Final = 32  # bytes at the beginning
 
 
 class Record:
@@ -49,12 +57,30 @@ class Ledger:
         self._size = size
         self._header = _WAYS * (_KEY + _UNTIL.size)  # of a set: its keys, then until when each is kept, then values
         self._set_size = self._header + _WAYS * size
-        length = self._sets * self._set_size
+        length = _SECRET + self._sets * self._set_size
         self._file = -1 if file is None else os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if file is not None:
             os.truncate(self._file, length)  # which leaves alone what another has written
         self._memory = mmap.mmap(self._file, length)
         self._view = memoryview(self._memory)
+        self._secret = self._agreed()
+
+    def _agreed(self) -> bytes:
+        """A secret of all who have the memory; the first makes it."""
+        with self._locked(self._sets):
+            if not any(self._memory[:_SECRET]):
+                self._memory[:_SECRET] = os.urandom(_SECRET)
+            return self._memory[:_SECRET]
+
+    @contextmanager
+    def _locked(self, number: int) -> Iterator[None]:
+        if self._file >= 0:
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, number)
+        try:
+            yield
+        finally:
+            if self._file >= 0:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -65,18 +91,19 @@ class Ledger:
 
     @contextmanager
     def record(self, *key: str) -> Iterator[Record]:
-        """The record of the key, locked while inside; a `new` one is all zeros, and kept only if `keep` is called."""
-        digest = blake2b("\0".join(key).encode(errors="surrogatepass"), digest_size=_KEY).digest()
+        """The record of the key, locked while inside; a `new` one is all zeros, and kept only if `keep` is called.
+
+        Raises HeadraceError OVERLOADED: there is no room for it, but that of records which are kept for ever.
+        """
+        words = "\0".join(key).encode(errors="surrogatepass")
+        digest = blake2b(words, digest_size=_KEY, key=self._secret).digest()
         number = int.from_bytes(digest[:8]) % self._sets
-        if self._file >= 0:
-            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, number)
-        found = self._found(number, digest)
-        try:
-            yield found
-        finally:
-            found.value.release()
-            if self._file >= 0:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+        with self._locked(number):
+            found = self._found(number, digest)
+            try:
+                yield found
+            finally:
+                found.value.release()
 
     def values(self) -> Iterator[memoryview]:
         """Every value there is room for, unlocked; for what is done to all of them before there are others."""
@@ -85,13 +112,17 @@ class Ledger:
                 yield self._value(number, way)
 
     def _found(self, number: int, digest: bytes) -> Record:
-        begin = number * self._set_size
+        begin = _SECRET + number * self._set_size
         untils = begin + _WAYS * _KEY
         for way in range(_WAYS):
             at = begin + way * _KEY
             if self._memory[at : at + _KEY] == digest:
                 return Record(self._memory, untils + way * _UNTIL.size, self._value(number, way), new=False)
         times = struct.unpack_from(f"{_WAYS}d", self._memory, untils)
+        if min(times) == _NEVER:
+            raise HeadraceError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED, "too many calls run", retry_after=_SOON
+            )
         way = times.index(min(times))
         at = begin + way * _KEY
         self._memory[at : at + _KEY] = digest
@@ -101,5 +132,5 @@ class Ledger:
         return Record(self._memory, untils + way * _UNTIL.size, value, new=True)
 
     def _value(self, number: int, way: int) -> memoryview:
-        begin = number * self._set_size + self._header + way * self._size
+        begin = _SECRET + number * self._set_size + self._header + way * self._size
         return self._view[begin : begin + self._size]

@@ -21,7 +21,9 @@ from protos.errors import HeadraceError, Reason
 
 _MOST: Final = 32_768  # callers and models; of those that are quiet again nothing is lost
 _OF_RATE: Final = struct.Struct("=ddId")  # tokens, at; calls taken in advance, and when
+_TYPICAL: Final = struct.Struct("=d")  # seconds that calls take
 _RUNNING: Final = struct.Struct("=H")  # for each process
+_RUNS_AT: Final = _OF_RATE.size + _TYPICAL.size
 _RUNS: Final = float("inf")
 _SOON: Final = 0.01  # seconds; less is not worth waiting for
 _SMOOTH: Final = 0.1  # weight of the newest
@@ -31,11 +33,10 @@ class Quotas:
     """Counts; this is the process at `place` of so many. `clock` is monotonic. Raises OSError: no file for it."""
 
     def __init__(self, file: Path | None, processes: int, place: int, clock: Callable[[], float]) -> None:
-        self._ledger = Ledger(_OF_RATE.size + processes * _RUNNING.size, _MOST, file)
+        self._ledger = Ledger(_RUNS_AT + processes * _RUNNING.size, _MOST, file)
         self._clock = clock
-        self._mine = _OF_RATE.size + place * _RUNNING.size
-        self._typical: dict[str, float] = {}  # by model: seconds that calls take
-        if place or file is not None:
+        self._mine = _RUNS_AT + place * _RUNNING.size
+        if file is not None:
             self._nothing_runs()
 
     def _nothing_runs(self) -> None:
@@ -58,7 +59,7 @@ class Quotas:
         with self._ledger.record(*_key(permit)) as record:
             bucket, before, at = self._bucket(record, rate)
             if short := wait(bucket, rate):
-                raise _limited(f"you may make {rate.per_second:g} calls a second of this model", short)
+                raise _limited(permit, f"you may make {rate.per_second:g} calls a second of this model", short)
             self._put(record, Bucket(bucket.tokens - 1, bucket.at), rate, before, at)
 
     def lease(self, permit: Permit) -> int | None:
@@ -74,23 +75,28 @@ class Quotas:
         return calls
 
     @contextmanager
-    def held(self, permit: Permit, most: int) -> Iterator[None]:
-        """Count a call, of which `most` may run at a time, while it does. Raises HeadraceError RATE_LIMITED."""
+    def held(self, permit: Permit, most: int, *, tells: bool = True) -> Iterator[None]:
+        """Count a call, of which `most` may run at a time, while it does; `tells`: its length is one to expect.
+
+        Raises HeadraceError: RATE_LIMITED, OVERLOADED.
+        """
         with self._ledger.record(*_key(permit)) as record:
             if self._running(record) >= most:
-                soon = self._typical.get(permit.model, 0.0) / most
-                raise _limited(f"you may have {most} calls of this model at a time", soon)
+                (typical,) = _TYPICAL.unpack_from(record.value, _OF_RATE.size)
+                raise _limited(permit, f"you may have {most} calls of this model at a time", typical / most)
             self._count(record, 1)
             record.keep(_RUNS)
         began = self._clock()
         try:
             yield
         finally:
-            now = self._clock()
-            before = self._typical.get(permit.model, now - began)
-            self._typical[permit.model] = before + (now - began - before) * _SMOOTH
+            took = self._clock() - began
             with self._ledger.record(*_key(permit)) as record:
                 self._count(record, -1)
+                if tells:
+                    (typical,) = _TYPICAL.unpack_from(record.value, _OF_RATE.size)
+                    typical += (took - typical) * (_SMOOTH if typical else 1.0)
+                    _TYPICAL.pack_into(record.value, _OF_RATE.size, typical)
                 record.keep(_RUNS if self._running(record) else self._quiet_at(record, permit.limits.rate))
 
     def _bucket(self, record: Record, rate: Rate) -> tuple[Bucket, int, float]:
@@ -109,7 +115,7 @@ class Quotas:
         return Bucket(tokens, at).full_at(rate) if rate and at else self._clock()
 
     def _running(self, record: Record) -> int:
-        return sum(count for (count,) in _RUNNING.iter_unpack(record.value[_OF_RATE.size :]))
+        return sum(count for (count,) in _RUNNING.iter_unpack(record.value[_RUNS_AT:]))
 
     def _count(self, record: Record, more: int) -> None:
         (mine,) = _RUNNING.unpack_from(record.value, self._mine)
@@ -120,5 +126,11 @@ def _key(permit: Permit) -> tuple[str, str, str]:
     return permit.caller.name, permit.model, permit.action
 
 
-def _limited(public: str, after: float) -> HeadraceError:
-    return HeadraceError(grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.RATE_LIMITED, public, retry_after=max(after, _SOON))
+def _limited(permit: Permit, public: str, after: float) -> HeadraceError:
+    return HeadraceError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Reason.RATE_LIMITED,
+        public,
+        private=f"{permit.caller.name} {permit.action}",
+        retry_after=max(after, _SOON),
+    )

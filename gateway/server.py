@@ -123,12 +123,13 @@ async def serving(
 
         readiness = Readiness(takes_calls)
         in_force = InForce(settings)
-        pinned = stack.enter_context(contextlib.closing(Pinned(front.shared if front else None, time.monotonic)))
+        pinned = _pinned(front, stack)
 
         def rested_on() -> tuple[object, ...] | None:
             keys = (issuer.keys.current.thumbprints for issuer in issuers)
             return (in_force.decided_by, *keys) if readiness.ready else None
 
+        refusals = Refusals(time.monotonic)
         built = Built(
             verifier=Verifier(issuers, time.time),
             admission=Admission(_quotas(settings.listen.processes, front, stack), time.monotonic),
@@ -136,6 +137,7 @@ async def serving(
             generation=Generation(rested_on),
             front=front,
             upstream=functools.partial(_upstream, environ=environ),
+            refusals=refusals,
             draw=random.random,
             pinned=pinned,
         )
@@ -143,7 +145,6 @@ async def serving(
         stack.push_async_callback(in_force.close)
         admin = await _admin(in_force, readiness, stack)
         server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=_MAX_CALLS)
-        refusals = Refusals(time.monotonic)
 
         def now() -> Steps:
             return in_force.steps
@@ -247,6 +248,15 @@ def _quotas(processes: int, front: Front | None, stack: contextlib.AsyncExitStac
         raise StartError(f"no memory for what callers have had: {error.strerror}") from None
     stack.callback(quotas.close)
     return quotas
+
+
+def _pinned(front: Front | None, stack: contextlib.AsyncExitStack) -> Pinned:
+    try:
+        pinned = Pinned(front.shared if front else None, time.monotonic)
+    except OSError as error:
+        raise StartError(f"no memory for the versions of sequences: {error.strerror}") from None
+    stack.callback(pinned.close)
+    return pinned
 
 
 def _upstream(settings: Settings, environ: Mapping[str, str]) -> Upstream:

@@ -21,7 +21,7 @@ from gateway.answer import Answer
 from gateway.authorize import Authorizer, Permit, shared_memory_refused
 from gateway.call import Call, read_call
 from gateway.caller import Caller
-from gateway.choose import Route, choose
+from gateway.choose import Route, choose, find
 from gateway.exchange import Context, Exchange
 from gateway.forward import forward
 from gateway.lane import Lane
@@ -36,6 +36,7 @@ from gateway.verify import Verifier
 from mesh.catalog import Catalog
 from protos.boundary import refuse
 from protos.contract import LEARN_KEY
+from protos.errors import HeadraceError
 
 _AT_ONCE: Final = 0.2  # seconds in which nothing changes that anyone was promised
 
@@ -54,6 +55,7 @@ class Steps:
     upstream: Upstream
     local: Local
     lane: Lane | None
+    refusals: Refusals
     draw: Callable[[], float]
     pinned: Pinned
     now: Callable[[], Steps]
@@ -90,7 +92,11 @@ class Steps:
                 call = read_call(exchange.rpc, message)
                 exchange.asks(call)
                 now = self.now()
-                permit, route = now.decide(caller, call)
+                try:
+                    permit, route = now.decide(caller, call)
+                except HeadraceError as error:  # of which the stream's own end will say nothing
+                    self.refusals.told(error, exchange.request_id, call.model if call.model in now.catalog else "")
+                    raise
                 if permit.model not in models:
                     running.enter_context(now.admission.streaming(permit))
                     models.add(permit.model)
@@ -110,9 +116,13 @@ class Steps:
         now, caller = await self._by_now(exchange, caller)
         exchange.asks(call)
         passages = await gather.passages(caller, call, now.authorizer, now.catalog, now.upstream)
-        if exchange.rpc.way == "gather":
-            return await exchange.reply(*await every_copy.merged(passages, exchange, call.body))
-        return await exchange.reply(*await every_copy.everywhere(passages, exchange))
+        with ExitStack() as running:
+            for permit in passages.permits:
+                now.admission.quotas.take(permit)
+                running.enter_context(now.admission.streaming(permit))
+            if exchange.rpc.way == "gather":
+                return await exchange.reply(*await every_copy.merged(passages, exchange, call.body))
+            return await exchange.reply(*await every_copy.everywhere(passages, exchange))
 
     async def _admit(self, exchange: Exchange) -> Caller:
         """Who calls, if there is anything at all that it may do here; before its message is read."""
@@ -131,6 +141,7 @@ class Steps:
     def decide(self, caller: Caller, call: Call) -> tuple[Permit, Route]:
         """May it, how often, and where to. Raises HeadraceError."""
         permit = self.authorizer.authorize(caller, call)
+        find(self.catalog, permit.model)  # before it is counted: callers may think of any number of models
         self.admission.quotas.take(permit)
         if call.shared_memory and permit.model not in self.upstream.local:
             raise shared_memory_refused()

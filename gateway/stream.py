@@ -19,7 +19,7 @@ import grpc
 
 from gateway.answer import LONGEST as LONGEST_WORDS
 from gateway.authorize import Permit
-from gateway.branch import Branch
+from gateway.branch import STUCK, Branch
 from gateway.call import LONGEST
 from gateway.choose import Route
 from gateway.exchange import Exchange
@@ -59,6 +59,7 @@ class _Relay:
         self._decide = decide
         self._still = still
         self._branches: dict[_Destination, Branch] = {}
+        self._running: dict[asyncio.Task[None], Branch] = {}  # those, and others that are still to end
         self._ended: dict[_Destination, None] = {}  # sequences, in the order in which they have ended
         self._writing = asyncio.Lock()  # gRPC takes one message of a stream at a time
         self._refused = 0  # messages one after another
@@ -77,7 +78,7 @@ class _Relay:
     async def _watch(self) -> None:
         """Raises HeadraceError: the caller may no more, though no message tells."""
         while True:
-            left = await self._still({branch.model for branch in self._branches.values()})
+            left = await self._still({branch.model for branch in self._running.values()})
             await asyncio.sleep(min(left, _LOOK))
 
     async def _pass_on(self, message: bytes, tasks: asyncio.TaskGroup) -> None:
@@ -102,14 +103,21 @@ class _Relay:
         branch = self._branches.get(destination)
         if branch is None:
             if len(self._branches) >= _BRANCHES:
-                self._make_room(tasks)
+                await self._make_room(tasks)
             branch = self._branches[destination] = Branch(route.model.name, self._hand_on)
-            tasks.create_task(branch.run(self._exchange, permit, route, upstream))
+            running = tasks.create_task(branch.run(self._exchange, permit, route, upstream))
+            self._running[running] = branch
+            running.add_done_callback(self._running.pop)
         return branch
 
-    def _make_room(self, tasks: asyncio.TaskGroup) -> None:
-        """Let go of the stream of a sequence that has ended. Raises HeadraceError OVERLOADED: none has."""
-        if not self._ended:
+    async def _make_room(self, tasks: asyncio.TaskGroup) -> None:
+        """Let go of the stream of a sequence that has ended, once few of these have still to answer.
+
+        Raises HeadraceError OVERLOADED: none has ended, or workers do not come to an end with any.
+        """
+        if self._ended and len(self._running) >= 2 * _BRANCHES:
+            await asyncio.wait(self._running, timeout=STUCK, return_when=asyncio.FIRST_COMPLETED)
+        if not self._ended or len(self._running) >= 2 * _BRANCHES:
             raise HeadraceError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 Reason.OVERLOADED,

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What things cost, and how they bear load."""

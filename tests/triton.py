@@ -250,6 +250,22 @@ class Model:
             yield {"y": numpy.array([at], numpy.float32)}
 """
 
+# Our worker's kind: of two that are run together it forgets the first.
+CROOKED = """
+class Model:
+    def __init__(self, folder, config):
+        pass
+
+    def infer(self, inputs):
+        return {"y": inputs["x"][-1:]}
+"""
+PAIRED = (
+    PORTS.replace("max_batch_size: 1", "max_batch_size: 2")
+    + """
+dynamic_batching { preferred_batch_size: 2 max_queue_delay_microseconds: 5000000 }
+"""
+)
+
 SUMMING = """
 max_batch_size: 4
 input { name: "x" data_type: TYPE_FP32 dims: 1 }
@@ -279,6 +295,7 @@ def fill(repository: Path) -> None:
     native(repository, "count", COUNTING, COUNTED)
     zoo.python(repository, "workers", WORKERS, COUNTED)
     (repository / "workers" / "1" / "most").write_text("3")
+    zoo.python(repository, "crooked", CROOKED, PAIRED)
     zoo.put(repository, "sum", summing(), config=SUMMING)
     zoo.gated(repository)
 

@@ -135,11 +135,7 @@ local function learn(authorization, text, now)
     remember(authorization, { tonumber(expires), #authorization + TOKEN_COSTS })
   end
   local entry, key = known[authorization], key_of(model, lesson.version)
-  local before = entry[key]
-  if before ~= nil and before.calls ~= nil and lesson.calls ~= nil and now - before.lent_at < RULES.lease then
-    lesson.calls = lesson.calls + before.calls -- which nobody else has
-  end
-  if before == nil then
+  if entry[key] == nil then
     entry[SIZE], size_known = entry[SIZE] + #text + LESSON_COSTS, size_known + #text + LESSON_COSTS
   end
   entry[key] = lesson

@@ -163,6 +163,7 @@ def test_by_turns_the_one_who_calls_more_often_would_have_it_all(monkeypatch: py
         (100, 90, 0, 2, False),
         (100, 60, 0, 9, False),
         (1, 0, 0, 1, True),
+        (1, 0, 0, 5, True),  # there is always room for one
     ],
 )
 def test_whether_another_call_goes(limit: int, running: int, of_caller: int, level: int, expected: bool) -> None:

@@ -42,6 +42,7 @@ def told(
     since: str | None = None,
     limits: Limits = NO_LIMITS,
     lease: int | None = None,
+    says: dict[str, int] | None = None,
     **more: object,
 ) -> str:
     """What the lane is told of a call for a model; the draw falls on version 1."""
@@ -49,7 +50,10 @@ def told(
     lane = Lane(
         Generation(lambda: 1), {CALLER.issuer: 30.0}, lambda model, version: f"{model.name}/{version}", tries=True
     )
-    body = pb.ModelInferRequest(model_name="digits", model_version=version).SerializeToString()
+    request = pb.ModelInferRequest(model_name="digits", model_version=version)
+    for name, value in (says or {}).items():
+        request.parameters[name].int64_param = value
+    body = request.SerializeToString()
     call = read_call(RPCS[path], body)
     permit = Permit(CALLER, "digits", Action.INFER, limits)
     since = lane.generation.word() if since is None else since
@@ -91,6 +95,8 @@ def test_the_largest_message_is_the_smaller_of_two() -> None:
         {"sequence": True},
         {"limits": Limits(concurrency=8)},  # the lane does not see every end
         {"limits": Limits(priority=2)},  # which is written into the message
+        {"limits": Limits(priority=2), "says": {"priority": 2}},  # and of others, which say nothing
+        {"timeout_parameter": True, "says": {"timeout": 5}},
         {"lease": 0},
         {"admission": {}},
         {"timeout_parameter": True},

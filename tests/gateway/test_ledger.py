@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.ledger import Ledger
+from protos.errors import HeadraceError
 
 COUNT = struct.Struct("q")
 
@@ -59,6 +60,23 @@ def test_what_may_be_forgotten_first_is(tmp_path: Path) -> None:
     assert kept == [False] * 7
     with ledger.record("5") as record:
         assert record.new
+
+
+def test_what_is_kept_for_ever_is_not_forgotten() -> None:
+    ledger = Ledger(COUNT.size, 8)  # one set
+    for number in range(8):
+        _add(ledger, str(number), until=float("inf"))
+    with pytest.raises(HeadraceError, match="OVERLOADED: too many calls run"), ledger.record("another"):
+        pytest.fail("there is no room")
+    assert [_add(ledger, str(number)) for number in range(8)] == [2] * 8
+
+
+def test_nobody_can_tell_where_a_key_is_kept(tmp_path: Path) -> None:
+    """Who could would choose keys that push another out."""
+    first, second = Ledger(COUNT.size, 64), Ledger(COUNT.size, 64)
+    assert first._secret != second._secret
+    shared = [Ledger(COUNT.size, 64, tmp_path / "ledger") for _ in range(2)]
+    assert shared[0]._secret == shared[1]._secret
 
 
 def test_a_record_that_is_not_kept_gives_its_place(tmp_path: Path) -> None:

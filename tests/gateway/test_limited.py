@@ -156,7 +156,7 @@ def with_number(name: str, value: int) -> bytes:
 @pytest.mark.parametrize("express", LANES)
 async def test_priority_is_bounded_by_the_grant(tmp_path: Path, express: bool) -> None:
     async with with_limits(tmp_path, express=express, priority=3) as world:
-        for asked, got in [(None, 3), (0, 3), (1, 3), (3, 3), (5, 5)]:
+        for asked, got in [(None, 3), (0, 3), (1, 3), (3, 3), (5, 3), (2**40, 3)]:
             message = MESSAGE if asked is None else with_number("priority", asked)
             for _ in range(2):
                 assert await one(world, message) is None
@@ -164,6 +164,55 @@ async def test_priority_is_bounded_by_the_grant(tmp_path: Path, express: bool) -
                 assert request.parameters["priority"].int64_param == got
             assert await one(world, message, scope="all") is None
             assert world.one.infers()[-1] == message
+
+
+async def test_models_that_there_are_not_are_not_counted(tmp_path: Path) -> None:
+    """Callers may think of any number of them, and each count would take a place."""
+    async with with_limits(tmp_path, rate="1/m", burst=1) as world:
+        unknown = pb.ModelInferRequest(model_name="ghost").SerializeToString()
+        world.configure(lambda config: config["grants"][-1].update(models=["digits", "gh*"]))
+        async with asyncio.timeout(10):
+            while refusal(await one(world, unknown)).reason != "MODEL_UNKNOWN":
+                await asyncio.sleep(0.02)
+        assert {refusal(await one(world, unknown)).reason for _ in range(5)} == {"MODEL_UNKNOWN"}
+
+
+async def test_a_call_that_goes_to_every_copy_counts_once(tmp_path: Path) -> None:
+    async with with_limits(tmp_path, rate="1/m", burst=2) as world:
+        statistics = pb.ModelStatisticsRequest(name="digits").SerializeToString()
+        for worker in world.workers.values():
+            worker.behaviour["/inference.GRPCInferenceService/ModelStatistics"] = nothing
+        metadata = [world.bearer(scope="few")]
+        for _ in range(2):
+            await world.call("ModelStatistics", statistics, metadata=metadata)
+        assert (await refused(world.call("ModelStatistics", statistics, metadata=metadata))).reason == "RATE_LIMITED"
+        assert [len(worker.calls) for worker in world.workers.values()] == [2, 2]
+
+
+async def nothing(_message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
+    return b""
+
+
+@needs_envoy
+async def test_what_the_lane_is_lent_does_not_pile_up(tmp_path: Path) -> None:
+    async with with_limits(tmp_path, express=True, rate="100/s", burst=100) as world:
+        metadata = [world.bearer(scope="few")]
+        waiting = [world.channel.stream_unary(INFER)(metadata=metadata, timeout=29) for _ in range(30)]
+        await asyncio.gather(*(call.wait_for_connection() for call in waiting))
+        for call in waiting:  # each of which brings a lesson
+            await call.write(MESSAGE)
+            await call.done_writing()
+            await call
+            await asyncio.sleep(0.05)  # as often as calls are lent
+        began, answered = time.monotonic(), 0
+
+        async def until_refused() -> None:
+            nonlocal answered
+            while await one(world) is None:
+                answered += 1
+
+        await asyncio.gather(*(until_refused() for _ in range(8)))
+        assert answered <= 100 + 25 + 100 * (time.monotonic() - began) + 1
 
 
 async def test_priority_of_a_call_that_only_asks_is_not_written(tmp_path: Path) -> None:

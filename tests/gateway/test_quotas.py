@@ -139,11 +139,19 @@ def test_how_long_calls_take_tells_when_one_would_go(quotas: Quotas) -> None:
     assert caught.value.retry_after == pytest.approx(2.0)
 
 
+def test_how_long_streams_last_and_others_calls_take_tells_nothing(quotas: Quotas) -> None:
+    with quotas.held(permit(), 1, tells=False), quotas.held(permit(caller=BOB), 1):
+        CLOCK.now += 3600
+    with quotas.held(permit(), 1), pytest.raises(HeadraceError) as caught, quotas.held(permit(), 1):
+        pytest.fail("that is one too many")
+    assert caught.value.retry_after == 0.01
+
+
 def test_running_calls_and_the_rate_do_not_disturb_each_other(quotas: Quotas) -> None:
     both = permit(TEN._replace(concurrency=2))
     assert taken(quotas, both) == 5
     with quotas.held(both, 2):
-        CLOCK.now += 0.2
+        CLOCK.now += 0.25
         assert taken(quotas, both) == 2
     assert taken(quotas, both) == 0
 

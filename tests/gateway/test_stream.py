@@ -46,6 +46,13 @@ async def test_a_refused_message_is_answered_in_band_and_the_stream_goes_on(worl
     assert bad == [("NOT_GRANTED", "b"), ("REQUEST_MALFORMED", "")]
 
 
+async def test_a_refused_message_is_in_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The stream's own end says nothing of it."""
+    await exchanged(world, message("digits"), message("secret"))
+    assert "NOT_GRANTED" in caplog.text
+    assert "'secret'" in caplog.text
+
+
 async def test_a_refused_message_ends_the_stream_where_the_caller_asks_for_a_status(world: World) -> None:
     told = await refused(exchanged(world, message("secret"), extra=[("triton_grpc_error", "true")]))
     assert (told.status, told.reason) == (Code.PERMISSION_DENIED, "NOT_GRANTED")
@@ -273,3 +280,18 @@ async def test_sequences_that_have_ended_make_room_for_others(tmp_path: Path, mo
     answered = {answer.infer_response.id for answer in got if not answer.error_message}
     assert answered == {*map(str, range(1, 21)), "again", "last"}  # the first is in the middle of things again
     assert [answer.infer_response.id for answer in got if answer.error_message] == ["over"]
+
+
+async def test_sequences_that_workers_do_not_end_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That their caller has ended them makes no room by itself."""
+    monkeypatch.setattr("gateway.stream._BRANCHES", 2)
+    monkeypatch.setattr("gateway.stream.STUCK", 0.1)
+    async with worlds.world(tmp_path, lambda config: config["models"][0].update(sequence=True)) as world:
+        world.one.behaviour[STREAM] = hanging(asyncio.Event())
+        call = opened(world)
+        for number in range(1, 6):
+            await call.write(in_sequence(number, str(number), end=True))
+        told = pb.ModelStreamInferResponse.FromString(await asyncio.wait_for(call.read(), 10))
+        assert told.error_message.startswith("OVERLOADED: one stream carries at most 2")
+        assert told.infer_response.id == "5"
+        call.cancel()

@@ -39,7 +39,7 @@ def arguments(
     """The options of tritonserver.
 
     Models are loaded and unloaded by who may manage them; one that cannot be loaded ends nothing, so that its reason
-    can be asked for. The gateway asks whether its connections still live, every 20 s.
+    can be asked for. Who asks whether a connection still lives may do so every 10 s.
     """
     made = {
         "model-repository": str(repository),

@@ -93,6 +93,8 @@ class Host:
         try:
             inputs = works[0].inputs if len(works) == 1 else _together(works)
             outputs = self._backend.infer(inputs, tuple(dict.fromkeys(name for work in works for name in work.outputs)))
+            if len(works) > 1:
+                _checked(outputs, sum(work.batch for work in works))
             first, done = 0, []
             for at, work in group:
                 mine = outputs if len(works) == 1 else _part(outputs, first, work.batch)
@@ -100,10 +102,10 @@ class Host:
                 self._states.keep(requests[at], mine)
                 done.append(self._answer(mine, requests[at].requested_output_names()))
         except HeadraceError as error:
-            return [_refused(error)] * len(group)
+            return [_refused(error) for _ in group]  # one for each: Triton dies of an answer that is given twice
         except Exception as error:  # noqa: BLE001 - whatever a model raises is its own
             triton.Logger.log_error(f"model '{self._name}': {type(error).__name__}: {error}")
-            return [_failed(f"model '{self._name}' failed", triton.TritonError.INTERNAL)] * len(group)
+            return [_failed(f"model '{self._name}' failed", triton.TritonError.INTERNAL) for _ in group]
         return done
 
     def _answer(self, outputs: Mapping[str, Array], names: Sequence[str]) -> Any:  # noqa: ANN401 - Triton's
@@ -158,6 +160,13 @@ def _groups(works: Sequence[tuple[int, Work]], *, batched: bool) -> list[Sequenc
 
 def _together(works: Sequence[Work]) -> dict[str, Array]:
     return {name: np.concatenate([work.inputs[name] for work in works]) for name in works[0].inputs}
+
+
+def _checked(outputs: Mapping[str, Array], total: int) -> None:
+    """Raises ValueError: the model's own batch is another, and no part of it is surely anybody's."""
+    for name, array in outputs.items():
+        if array.shape[:1] != (total,):
+            raise ValueError(f"output '{name}' has the shape {array.shape} for a batch of {total}")
 
 
 def _part(outputs: Mapping[str, Array], first: int, count: int) -> dict[str, Array]:

@@ -31,6 +31,7 @@ from workers.triton.staging import Stage
 
 log: Final = logging.getLogger("headrace.triton")
 _ASK: Final = 0.05  # seconds between questions whether it is up
+_INDEX: Final = 30.0  # seconds in which it must tell what it has loaded
 _RENEW: Final = 1.0  # seconds between looks at the repository
 _GRACE: Final = 5.0  # seconds over the drain that it has to give back its models
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where one that listens there is found
@@ -175,10 +176,10 @@ async def _up(options: Options, process: asyncio.subprocess.Process) -> None:
                 raise StartError(f"Triton {_ended(process)} before it served: its own words are above")
             try:
                 await stub.ServerLive(pb.ServerLiveRequest(), timeout=1)
+                index = await stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=_INDEX)
                 break
             except grpc.aio.AioRpcError:
                 await asyncio.sleep(_ASK)
-        index = await stub.RepositoryIndex(pb.RepositoryIndexRequest())
     for row in index.models:
         if row.state != "READY" and row.reason != _NOT_THERE:
             what = " ".join(row.reason.split()) or "Triton does not say why"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -59,6 +60,16 @@ def test_requests_that_wait_are_run_together(triton: Triton) -> None:
     assert answers == [6.0] * 40
     assert int(after["inference_count"]) - int(before.get("inference_count", 0)) == 40
     assert int(after["execution_count"]) - int(before.get("execution_count", 0)) < 40
+
+
+def test_no_request_gets_what_is_another_s(triton: Triton) -> None:
+    """A model that answers for fewer requests than it was given answers for none."""
+    came: queue.Queue[object] = queue.Queue()
+    with called(triton.address) as caller:
+        for value in (1, 2):
+            inputs = [tensor(client, "x", "FP32", floats(value)[None])]
+            caller.async_infer("crooked", inputs, lambda result, error: came.put(str(error)))
+        assert [came.get(timeout=20) for _ in range(2)] == ["[StatusCode.INTERNAL] model 'crooked' failed"] * 2
 
 
 def test_versions_and_their_policy_survive(triton: Triton) -> None:
