@@ -22,8 +22,6 @@ from tests.gateway.world import INFER, Worker, running
 async def busy(address: str) -> AsyncIterator[str]:
     """The address of who takes connections at once, and comes to them a moment later."""
     host, _, port = address.rpartition(":")
-    relays: set[asyncio.Task[None]] = set()
-    ends: list[asyncio.StreamWriter] = []
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -31,27 +29,24 @@ async def busy(address: str) -> AsyncIterator[str]:
                 writer.write(data)
                 await writer.drain()
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        ends.append(writer)
         await asyncio.sleep(0.4)
         there, here = await asyncio.open_connection(host, int(port))
-        ends.append(here)
-        for one in (pump(reader, here), pump(there, writer)):
-            relays.add(asyncio.create_task(one))
+        await asyncio.gather(pump(reader, here), pump(there, writer))
 
+    before = asyncio.all_tasks()
     server = await asyncio.start_server(relay, "127.0.0.1", 0)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
+        # Connections end with their callers; one that is being taken while the server closes would stay open.
+        async with asyncio.timeout(10):
+            while relays := asyncio.all_tasks() - before:
+                await asyncio.wait(relays)
         server.close()
-        for task in relays:
-            task.cancel()
-        await asyncio.gather(*relays, return_exceptions=True)
-        for end in ends:
-            end.close()
-            with contextlib.suppress(OSError):
-                await end.wait_closed()
 
 
 @pytest.mark.parametrize("patient", [True, False])
