@@ -11,17 +11,17 @@ from typing import NamedTuple
 import grpc
 
 from gateway.rpcs import Rpc
-from gateway.wire import LENGTH, VARINT, Budget, Extent, Malformed, bytes_field, fields, integer, varint
+from gateway.wire import LENGTH, VARINT, Budget, Extent, Malformed, bytes_field, fields, integer, string_field, varint
 from mesh.catalog import well_formed_version
 from protos.errors import HeadraceError, Reason
 
 _INPUTS, _OUTPUTS = 5, 6  # ModelInferRequest
 _PARAMETERS = {_INPUTS: 4, _OUTPUTS: 2}  # InferInputTensor.parameters, InferRequestedOutputTensor.parameters
 _SHARED_MEMORY = b"shared_memory_"
-PARAMETERS = 4  # ModelInferRequest
-_SEQUENCE, _SEQUENCE_START, _SEQUENCE_END = b"sequence_id", b"sequence_start", b"sequence_end"
+_REQUEST_PARAMETERS = 4  # ModelInferRequest
+SEQUENCE, _SEQUENCE_START, _SEQUENCE_END = b"sequence_id", b"sequence_start", b"sequence_end"
 PRIORITY, TIMEOUT = b"priority", b"timeout"
-_READ = (_SEQUENCE, _SEQUENCE_START, _SEQUENCE_END, PRIORITY, TIMEOUT)
+_READ = (SEQUENCE, _SEQUENCE_START, _SEQUENCE_END, PRIORITY, TIMEOUT)
 _NOTHING = (("", False), ("", True), ("0", False))  # no sequence, start, end, priority or timeout, as Triton has it
 _INTEGERS, _TEXT, _INT64 = (1, 2, 5), 3, 2  # InferParameter: bool, int64 and uint64; string
 LONGEST = 1024  # bytes of a name, a version or an id: a caller's word is hashed, quoted and logged
@@ -97,7 +97,7 @@ def _read(rpc: Rpc, body: bytes) -> Call:
             if wire_type != LENGTH:
                 raise Malformed(f"field {number} is no tensor")
             shared_memory = _names_shared_memory(body, number, value, end, budget)
-        elif infers and number == PARAMETERS:
+        elif infers and number == _REQUEST_PARAMETERS:
             _note(parameters, body, Extent(start, end), value, budget)
         elif number == rpc.settings:
             reaches_server = True
@@ -133,7 +133,7 @@ def _note(parameters: dict[bytes, _Parameter], body: bytes, extent: Extent, valu
 
 def _with_parameters(call: Call, parameters: Mapping[bytes, _Parameter]) -> Call:
     """The call, with what its parameters say that matters here."""
-    sequence, priority = parameters.get(_SEQUENCE), parameters.get(PRIORITY)
+    sequence, priority = parameters.get(SEQUENCE), parameters.get(PRIORITY)
     starts, ends, timed = (bool(parameters.get(name)) for name in (_SEQUENCE_START, _SEQUENCE_END, TIMEOUT))
     return call._replace(
         sequence=InSequence(sequence.value, sequence.text, starts, ends, sequence.field) if sequence else None,
@@ -173,10 +173,10 @@ def _parameter(body: bytes, start: int, end: int, budget: Budget) -> tuple[bytes
     return key, said, text
 
 
-def number_parameter(name: bytes, value: int) -> bytes:
-    """A parameter of a ModelInferRequest, an int64 as Triton wants it, as bytes that can stand anywhere in one."""
-    worth = varint(_INT64 << 3 | VARINT) + varint(value)
-    return bytes_field(PARAMETERS, bytes_field(1, name) + bytes_field(2, worth))
+def parameter(name: bytes, value: int | str) -> bytes:
+    """A parameter of a ModelInferRequest, numbers as int64 like Triton's, as bytes that can stand anywhere in one."""
+    worth = string_field(_TEXT, value) if isinstance(value, str) else varint(_INT64 << 3 | VARINT) + varint(value)
+    return bytes_field(_REQUEST_PARAMETERS, bytes_field(1, name) + bytes_field(2, worth))
 
 
 def _names_shared_memory(body: bytes, tensor: int, start: int, end: int, budget: Budget) -> bool:

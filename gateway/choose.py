@@ -7,9 +7,9 @@ from typing import NamedTuple
 import grpc
 
 from gateway.authorize import Permit
-from gateway.call import PRIORITY, Call, InSequence, number_parameter
+from gateway.call import PRIORITY, Call, InSequence, parameter
 from gateway.rpcs import Action
-from gateway.sequence_id import lot, of_caller, parameter
+from gateway.sequence_id import lot, named, of_caller
 from gateway.wire import Extent, replace, string_field
 from mesh.catalog import Catalog, Model
 from protos.errors import HeadraceError, Reason
@@ -72,7 +72,7 @@ def pin(call: Call, model: Model, version: str, level: int = 1) -> Route:
 
 def in_sequence(call: Call, place: InSequence, sequence: str, model: Model, version: str, level: int) -> Route:
     """The route of a sequence's call to that version, whose copies shall know it by that name."""
-    route = _route(call, model, version, level, (place.field, parameter(place, sequence)))
+    route = _route(call, model, version, level, (place.field, named(place, sequence)))
     return route._replace(
         sequence=sequence, sequence_called=place.id, sequence_start=place.starts, sequence_end=place.ends
     )
@@ -86,7 +86,7 @@ def _route(
     if pinned and call.version != version:
         changes.append((call.version_field, string_field(call.rpc.version, version)))
     if level not in (1, call.priority) and call.rpc.action is Action.INFER:
-        changes.append((call.priority_field, number_parameter(PRIORITY, level)))
+        changes.append((call.priority_field, parameter(PRIORITY, level)))
     body = replace(call.body, *changes) if changes else call.body
     stamped = model.timeout_parameter and not call.timed and call.rpc.name == "ModelInfer"
     return Route(model, version, pinned, body, level=level, stamped=stamped)

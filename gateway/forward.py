@@ -9,7 +9,7 @@ import grpc.aio
 
 from gateway.answer import Answer, out_of_time, worker_error
 from gateway.authorize import Permit
-from gateway.call import TIMEOUT, number_parameter
+from gateway.call import TIMEOUT, parameter
 from gateway.choose import Route
 from gateway.exchange import Exchange
 from gateway.headers import to_worker
@@ -41,7 +41,7 @@ async def forward(permit: Permit, route: Route, exchange: Exchange, upstream: Up
         raise out_of_time()
     body = route.body
     if route.stamped and remaining is not None:
-        body += number_parameter(TIMEOUT, max(1, int(remaining * 1e6)))  # microseconds
+        body += parameter(TIMEOUT, max(1, int(remaining * 1e6)))  # microseconds
     metadata = to_worker(exchange.metadata, permit, route, exchange.request_id)
     with exchange.hop(route) as trace_context, upstream.line(route) as channel:
         words = _Words([*metadata, *trace_context])

@@ -10,12 +10,9 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Final
 
-from gateway.call import InSequence
+from gateway.call import SEQUENCE, InSequence, parameter
 from gateway.caller import Caller
-from gateway.wire import VARINT, bytes_field, string_field, varint
 
-_PARAMETERS: Final = 4  # ModelInferRequest
-_INT64, _STRING = 2, 3  # InferParameter
 _INTEGERS: Final = 2**63 - 1  # above 0, which is no sequence, as int64 holds them
 
 
@@ -26,10 +23,9 @@ def of_caller(caller: Caller, place: InSequence) -> str:
     return digest.hex() if place.text else str(int.from_bytes(digest) % _INTEGERS + 1)
 
 
-def parameter(place: InSequence, sequence: str) -> bytes:
-    """The field of a ModelInferRequest that names it, in place of the caller's."""
-    value = string_field(_STRING, sequence) if place.text else varint(_INT64 << 3 | VARINT) + varint(int(sequence))
-    return bytes_field(_PARAMETERS, string_field(1, "sequence_id") + bytes_field(2, value))
+def named(place: InSequence, sequence: str) -> bytes:
+    """The parameter of a ModelInferRequest that names it, in place of the caller's."""
+    return parameter(SEQUENCE, sequence if place.text else int(sequence))
 
 
 def lot(sequence: str) -> float:

@@ -6,19 +6,17 @@ Nobody can know what became of the call that was under way, so it is not for try
 
 from __future__ import annotations
 
-import contextlib
 from typing import Final
 
 import grpc
 
 from gateway.choose import Route
-from gateway.wire import LENGTH, Extent, Malformed, fields, replace, string_field
+from gateway.in_band import reworded
 from protos.errors import HeadraceError, Reason
 
 _UNKNOWN: Final = "must specify the START flag on the first request of the sequence"
 _ANEW: Final = "begin anew, under another sequence_id"
 _RESET: Final = "RST_STREAM"  # by the worker's sidecar, of a stream whose worker is gone; gRPC calls it INTERNAL
-_ERROR_MESSAGE: Final = 1  # ModelStreamInferResponse
 
 
 def of_sequence(error: HeadraceError, route: Route) -> HeadraceError:
@@ -43,12 +41,7 @@ def in_stream(answer: bytes, route: Route) -> bytes:
     """The ModelStreamInferResponse as the caller of its sequence reads it."""
     if not route.sequence or answer.find(route.sequence.encode()) < 0:
         return answer
-    with contextlib.suppress(Malformed, UnicodeDecodeError):
-        for number, wire_type, start, value, end in fields(answer):
-            if number == _ERROR_MESSAGE and wire_type == LENGTH:
-                words = _renamed(answer[value:end].decode(), route)
-                return replace(answer, (Extent(start, end), string_field(_ERROR_MESSAGE, words)))
-    return answer
+    return reworded(answer, lambda words: _renamed(words, route))
 
 
 def _renamed(words: str, route: Route) -> str:

@@ -123,7 +123,7 @@ async def serving(
 
         readiness = Readiness(takes_calls)
         in_force = InForce(settings)
-        pinned = _pinned(front, stack)
+        quotas, pinned = _kept_together(settings, front, stack)
 
         def rested_on() -> tuple[object, ...] | None:
             keys = (issuer.keys.current.thumbprints for issuer in issuers)
@@ -132,7 +132,7 @@ async def serving(
         refusals = Refusals(time.monotonic)
         built = Built(
             verifier=Verifier(issuers, time.time),
-            admission=Admission(_quotas(settings.listen.processes, front, stack), time.monotonic),
+            admission=Admission(quotas, time.monotonic),
             local=Local(lambda: readiness.ready),
             generation=Generation(rested_on),
             front=front,
@@ -239,24 +239,17 @@ def _access_log(path: Path | None, stack: contextlib.AsyncExitStack) -> AccessLo
         raise StartError(f"the access log {path} cannot be opened: {error.strerror}") from None
 
 
-def _quotas(processes: int, front: Front | None, stack: contextlib.AsyncExitStack) -> Quotas:
-    """What callers have had, counted by all processes behind the door together."""
-    file = front.shared / "quotas" if front and front.shared else None
+def _kept_together(settings: Settings, front: Front | None, stack: contextlib.AsyncExitStack) -> tuple[Quotas, Pinned]:
+    """What callers have had, and the versions of sequences: of all processes behind the door together."""
+    shared, place = (front.shared, front.place) if front else (None, 0)
     try:
-        quotas = Quotas(file, processes, front.place if front else 0, time.monotonic)
+        quotas = Quotas(shared and shared / "quotas", settings.listen.processes, place, time.monotonic)
+        stack.callback(quotas.close)
+        pinned = Pinned(shared, time.monotonic)
+        stack.callback(pinned.close)
     except OSError as error:
-        raise StartError(f"no memory for what callers have had: {error.strerror}") from None
-    stack.callback(quotas.close)
-    return quotas
-
-
-def _pinned(front: Front | None, stack: contextlib.AsyncExitStack) -> Pinned:
-    try:
-        pinned = Pinned(front.shared if front else None, time.monotonic)
-    except OSError as error:
-        raise StartError(f"no memory for the versions of sequences: {error.strerror}") from None
-    stack.callback(pinned.close)
-    return pinned
+        raise StartError(f"no memory for what callers have had, and for sequences: {error.strerror}") from None
+    return quotas, pinned
 
 
 def _upstream(settings: Settings, environ: Mapping[str, str]) -> Upstream:

@@ -11,20 +11,18 @@ under way were lost with it. So does a token that expires and a grant that is ta
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import grpc
 
-from gateway.answer import LONGEST as LONGEST_WORDS
+from gateway import in_band
+from gateway.answer import LONGEST
 from gateway.authorize import Permit
 from gateway.branch import STUCK, Branch
-from gateway.call import LONGEST
 from gateway.choose import Route
 from gateway.exchange import Exchange
 from gateway.upstream import Upstream
-from gateway.wire import LENGTH, Malformed, bytes_field, fields, string_field
 from protos.errors import HeadraceError, Reason
 
 Decide = Callable[[bytes], Awaitable[tuple[Permit, Route, Upstream]]]
@@ -37,8 +35,6 @@ _REAL_STATUS: Final = "triton_grpc_error"
 _BRANCHES: Final = 256  # upstream streams of one caller's, each of which a breaker counts
 _PATIENCE: Final = 100  # messages in a row that are refused before the stream is
 _LOOK: Final = 2.0  # seconds between looks at whether the caller still may
-_ID: Final = 3  # in ModelInferRequest and in ModelInferResponse
-_ERROR_MESSAGE, _INFER_RESPONSE = 1, 2  # ModelStreamInferResponse
 
 
 async def relay(exchange: Exchange, decide: Decide, still: Still) -> None:
@@ -90,7 +86,7 @@ class _Relay:
             self._refused += 1
             if self._real_status or error.status is grpc.StatusCode.UNAUTHENTICATED or self._refused > _PATIENCE:
                 raise
-            await self._write(in_band(error, message))
+            await self._write(in_band.refusal(error, message))
             return
         self._refused = 0
         if route.sequence_end:
@@ -128,8 +124,9 @@ class _Relay:
         tasks.create_task(self._branches.pop(destination).close())  # what it still answers is passed on
 
     async def _hand_on(self, answer: bytes) -> None:
-        if self._real_status and (words := error_in(answer)):
-            raise HeadraceError(grpc.StatusCode.UNKNOWN, None, words)  # of which kind it is, no worker says in-band
+        if self._real_status and (words := in_band.error_in(answer)):
+            # Of which kind it is, no worker says in-band.
+            raise HeadraceError(grpc.StatusCode.UNKNOWN, None, words[:LONGEST])
         await self._write(answer)
 
     async def _write(self, message: bytes) -> None:
@@ -139,24 +136,3 @@ class _Relay:
 
 def _destination(route: Route) -> _Destination:
     return route.model.name, route.version, route.pinned, route.sequence
-
-
-def error_in(answer: bytes) -> str:
-    """What is wrong by the `ModelStreamInferResponse`; nothing where it is an answer, or unreadable."""
-    with contextlib.suppress(Malformed):
-        for number, wire_type, _, value, end in fields(answer):
-            if number == _ERROR_MESSAGE and wire_type == LENGTH:
-                return answer[value:end].decode(errors="replace")[:LONGEST_WORDS]
-    return ""
-
-
-def in_band(error: HeadraceError, message: bytes) -> bytes:
-    """The `ModelStreamInferResponse` that refuses one message: reason and public text, and the message's `id`."""
-    text = f"{error.reason or error.status.name}: {error.public}"
-    answer = string_field(_ERROR_MESSAGE, text)
-    with contextlib.suppress(Malformed):
-        for number, wire_type, _, value, end in fields(message):
-            if number == _ID and wire_type == LENGTH and end - value <= LONGEST:
-                echo = bytes_field(_ID, message[value:end])
-                return answer + bytes_field(_INFER_RESPONSE, echo)
-    return answer

@@ -7,11 +7,11 @@ For the demo there is more: an image classifier is a model with one FP32 input o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import grpc
 import numpy as np
@@ -29,6 +29,7 @@ from headrace.wants import Wants
 from protos import grpc_service_pb2 as pb
 from protos.boundary import DETAILS_KEY
 
+_Answer = TypeVar("_Answer")
 TIMEOUT: Final = 10.0  # seconds a call may take
 
 
@@ -94,12 +95,11 @@ class Client:
         inputs = [InferInput(one.name, list(one.array.shape), one.datatype) for one in tensors]
         for made, one in zip(inputs, tensors, strict=True):
             made.set_data_from_numpy(one.array)
-        try:
-            result = await self._client.infer(
+        result = await _answered(
+            self._client.infer(
                 model, inputs, model_version=version, headers=_headers(token), client_timeout=self._timeout
             )
-        except InferenceServerException as error:
-            raise _refused(error) from None
+        )
         said = result.get_response()
         try:
             outputs = tuple(of_messages(said.outputs, said.raw_output_contents))
@@ -113,12 +113,9 @@ class Client:
         return signature(model, metadata.inputs, metadata.outputs)
 
     async def _metadata(self, model: str, version: str, token: str | None) -> pb.ModelMetadataResponse:
-        try:
-            found: pb.ModelMetadataResponse = await self._client.get_model_metadata(
-                model, version, headers=_headers(token), client_timeout=self._timeout
-            )
-        except InferenceServerException as error:
-            raise _refused(error) from None
+        found: pb.ModelMetadataResponse = await _answered(
+            self._client.get_model_metadata(model, version, headers=_headers(token), client_timeout=self._timeout)
+        )
         return found
 
     async def classify(
@@ -134,8 +131,8 @@ class Client:
         """What the model says of the pictures, float32 [N, side * side]."""
         tensor = InferInput(like.input, list(pictures.shape), "FP32")
         tensor.set_data_from_numpy(np.ascontiguousarray(pictures, np.float32))
-        try:
-            result = await self._client.infer(
+        result = await _answered(
+            self._client.infer(
                 model,
                 [tensor],
                 model_version=version,
@@ -143,8 +140,7 @@ class Client:
                 headers={**_headers(token), **dict(headers)},
                 client_timeout=self._timeout,
             )
-        except InferenceServerException as error:
-            raise _refused(error) from None
+        )
         probabilities = result.as_numpy(like.probabilities)
         return Answer(result.get_response().model_version, np.asarray(probabilities, np.float32))
 
@@ -160,6 +156,14 @@ def signature(model: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> Sign
         f"{model} is no image classifier (one FP32 input [N, side * side], one FP32 output [N, classes]): "
         "call it from your own code"
     )
+
+
+async def _answered(call: Awaitable[_Answer]) -> _Answer:
+    """What the call gives. Raises Refused."""
+    try:
+        return await call
+    except InferenceServerException as error:
+        raise _refused(error) from None
 
 
 def _headers(token: str | None) -> dict[str, str]:

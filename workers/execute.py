@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -47,23 +48,13 @@ class Execution(NamedTuple):
 def execute(backend: Backend, settings: Settings, works: Sequence[Work]) -> Execution:
     """Run works of equal signature together. Raises what the model raises, ValueError for outputs that do not fit."""
     began = time.monotonic_ns()
-    inputs = _together([work.inputs for work in works])
+    inputs = together([work.inputs for work in works])
     wanted = tuple(dict.fromkeys(name for work in works for name in (*work.outputs, *work.kept)))
     ready = time.monotonic_ns()
     outputs = backend.infer(inputs, wanted)
     inferred = time.monotonic_ns()
-    answers: list[pb.ModelInferResponse] = []
-    if len(works) == 1:
-        answers.append(answer(settings, outputs, works[0].outputs, works[0].batch))
-    else:
-        total, at = sum(work.batch for work in works), 0
-        for name, array in outputs.items():
-            if array.shape[:1] != (total,):
-                raise ValueError(f"output '{name}' has the shape {array.shape} for a batch of {total}")
-        for work in works:
-            part = {name: outputs[name][at : at + work.batch] for name in work.outputs}
-            answers.append(answer(settings, part, work.outputs, work.batch))
-            at += work.batch
+    parts = split(outputs, works)
+    answers = [answer(settings, part, work.outputs, work.batch) for part, work in zip(parts, works, strict=True)]
     ended = time.monotonic_ns()
     kept = {name: outputs[name] for name in works[0].kept}
     return Execution(answers, began, Times(ready - began, inferred - ready, ended - inferred), kept)
@@ -88,7 +79,26 @@ def answer(settings: Settings, arrays: Mapping[str, Array], names: Sequence[str]
     return made
 
 
-def _together(each: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
+def together(each: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
+    """Inputs of equal signature as one batch."""
     if len(each) == 1:
         return each[0]
     return {name: np.concatenate([inputs[name] for inputs in each]) for name in each[0]}
+
+
+def split(outputs: Mapping[str, Array], works: Sequence[Work]) -> Sequence[Mapping[str, Array]]:
+    """The outputs of works that were run together, for each of them.
+
+    Raises ValueError: the model's batch is another, and no part of it is surely anybody's.
+    """
+    if len(works) == 1:
+        return [outputs]
+    total = sum(work.batch for work in works)
+    for name, array in outputs.items():
+        if array.shape[:1] != (total,):
+            raise ValueError(f"output '{name}' has the shape {array.shape} for a batch of {total}")
+    ends = accumulate(work.batch for work in works)
+    return [
+        {name: outputs[name][end - work.batch : end] for name in work.outputs}
+        for work, end in zip(works, ends, strict=True)
+    ]

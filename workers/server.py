@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,9 +19,10 @@ import grpc.aio
 from opentelemetry.sdk.trace import TracerProvider
 
 from protos import grpc_service_pb2 as pb
-from protos import logs, reflection, tracing
+from protos import reflection, tracing
 from protos.complaints import Complaints
 from protos.errors import HeadraceError
+from workers import stopping
 from workers.calls import Records, Streaming, Unary
 from workers.errors import LoadError, StartError
 from workers.health import SERVICE as HEALTH
@@ -73,36 +73,17 @@ def run(options: Options) -> int:
 
     A second signal ends the drain, and the calls that still run: 1.
     """
-    with logs.to_stderr():
-        return asyncio.run(_until_told(options))
+    return stopping.run(partial(_serve, options), log)
 
 
-async def _until_told(options: Options) -> int:
-    ready, told = asyncio.Event(), asyncio.Event()
-    work = asyncio.create_task(_serve(options, ready, told))
-
-    def tell() -> None:
-        if told.is_set() or not ready.is_set():
-            work.cancel()
-        told.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, tell)
-    try:
-        await work
-    except asyncio.CancelledError:
-        log.info("told to end at once")
-        return 1 if ready.is_set() else 0
-    return 0
-
-
-async def _serve(options: Options, ready: asyncio.Event, told: asyncio.Event) -> None:
+async def _serve(options: Options, ready: asyncio.Event, told: asyncio.Event) -> int:
     async with serving(options) as address:
         ready.set()
         sys.stdout.write(f"headrace worker ready on {address}\n")
         sys.stdout.flush()
         await told.wait()
         log.info("draining: running calls have %g seconds", options.drain)
+    return 0
 
 
 @asynccontextmanager

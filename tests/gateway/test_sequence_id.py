@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.call import InSequence
 from gateway.caller import Caller
-from gateway.sequence_id import lot, of_caller, parameter
+from gateway.sequence_id import lot, named, of_caller
 from gateway.wire import Extent
 from protos import grpc_service_pb2 as pb
 
@@ -45,7 +45,7 @@ def test_what_one_worker_is_told_every_gateway_tells() -> None:
 @given(st.integers(1, 2**64 - 1) | st.text(min_size=1, max_size=200))
 def test_servers_take_it_as_what_it_was(sequence: int | str) -> None:
     known = of_caller(ALICE, place(sequence))
-    read = pb.ModelInferRequest.FromString(parameter(place(sequence), known)).parameters["sequence_id"]
+    read = pb.ModelInferRequest.FromString(named(place(sequence), known)).parameters["sequence_id"]
     if isinstance(sequence, str):
         assert read == pb.InferParameter(string_param=known)
         assert 0 < len(known.encode()) <= 128  # Triton takes no more

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from mesh.render import folder
 from mesh.render.files import render
 from tests.envoy import ENVOY
 from tests.gateway.tokens import Issuer
+from tests.gateway.world import in_thread
 from tests.headrace.mesh import up_scene
 
 MODELS = (
@@ -125,21 +124,5 @@ def _gateway(place: Path, *, express: bool) -> Iterator[str]:
     """A gateway in a thread of its own."""
     settings = load(place / "headrace.yaml", {})
     made = front(settings, place, Path(ENVOY or "")) if express else None
-    ready, over = threading.Event(), asyncio.Event()
-    kept: list[tuple[str, asyncio.AbstractEventLoop]] = []
-
-    async def main() -> None:
-        async with serving(settings, environ={}, front=made) as addresses:
-            kept.append((addresses.grpc, asyncio.get_running_loop()))
-            ready.set()
-            await over.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
-    thread.start()
-    try:
-        assert ready.wait(30)
-        yield kept[0][0]
-    finally:
-        if kept:
-            kept[0][1].call_soon_threadsafe(over.set)
-        thread.join(30)
+    with in_thread(lambda: serving(settings, environ={}, front=made)) as addresses:
+        yield addresses.grpc

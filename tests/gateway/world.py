@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -31,6 +31,7 @@ INFER = SERVICE + "ModelInfer"
 STREAM = SERVICE + "ModelStreamInfer"
 
 Metadata = list[tuple[str, str | bytes]]
+T = TypeVar("T")
 Behaviour = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 Streaming = Callable[[grpc.aio.ServicerContext], Awaitable[None]]
 """One stream, by its context's `read` and `write`."""
@@ -328,11 +329,18 @@ def unused_address() -> str:
 @contextlib.contextmanager
 def world_in_thread(folder: Path, *, express: bool = False) -> Iterator[World]:
     """The same for tests that are not coroutines."""
+    with in_thread(lambda: world(folder, express=express)) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def in_thread(open_it: Callable[[], contextlib.AbstractAsyncContextManager[T]]) -> Iterator[T]:
+    """What is opened in a thread with a loop of its own, while inside."""
     ready, over = threading.Event(), asyncio.Event()
-    kept: list[tuple[World, asyncio.AbstractEventLoop]] = []
+    kept: list[tuple[T, asyncio.AbstractEventLoop]] = []
 
     async def main() -> None:
-        async with world(folder, express=express) as made:
+        async with open_it() as made:
             kept.append((made, asyncio.get_running_loop()))
             ready.set()
             await over.wait()
@@ -343,7 +351,8 @@ def world_in_thread(folder: Path, *, express: bool = False) -> Iterator[World]:
         assert ready.wait(30)
         yield kept[0][0]
     finally:
-        kept[0][1].call_soon_threadsafe(over.set)
+        if kept:
+            kept[0][1].call_soon_threadsafe(over.set)
         thread.join(30)
 
 

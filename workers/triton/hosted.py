@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import triton_python_backend_utils as triton  # beside the stub
 from google.protobuf import json_format
 
@@ -22,7 +21,7 @@ from protos.errors import HeadraceError
 from workers.complete import agree
 from workers.config import Settings, settings
 from workers.errors import LoadError
-from workers.execute import Backend
+from workers.execute import Backend, split, together
 from workers.python_backend import PythonModel
 from workers.reading import Work
 from workers.tensors import Array
@@ -91,14 +90,10 @@ class Host:
     def _run(self, requests: Sequence[Any], group: Sequence[tuple[int, Work]]) -> list[Any]:
         works = [work for _, work in group]
         try:
-            inputs = works[0].inputs if len(works) == 1 else _together(works)
+            inputs = together([work.inputs for work in works])
             outputs = self._backend.infer(inputs, tuple(dict.fromkeys(name for work in works for name in work.outputs)))
-            if len(works) > 1:
-                _checked(outputs, sum(work.batch for work in works))
-            first, done = 0, []
-            for at, work in group:
-                mine = outputs if len(works) == 1 else _part(outputs, first, work.batch)
-                first += work.batch
+            done = []
+            for (at, _), mine in zip(group, split(outputs, works), strict=True):
                 self._states.keep(requests[at], mine)
                 done.append(self._answer(mine, requests[at].requested_output_names()))
         except HeadraceError as error:
@@ -156,21 +151,6 @@ def _groups(works: Sequence[tuple[int, Work]], *, batched: bool) -> list[Sequenc
     if batched and works and len({work.signature for _, work in works}) == 1:
         return [works]
     return [[each] for each in works]
-
-
-def _together(works: Sequence[Work]) -> dict[str, Array]:
-    return {name: np.concatenate([work.inputs[name] for work in works]) for name in works[0].inputs}
-
-
-def _checked(outputs: Mapping[str, Array], total: int) -> None:
-    """Raises ValueError: the model's own batch is another, and no part of it is surely anybody's."""
-    for name, array in outputs.items():
-        if array.shape[:1] != (total,):
-            raise ValueError(f"output '{name}' has the shape {array.shape} for a batch of {total}")
-
-
-def _part(outputs: Mapping[str, Array], first: int, count: int) -> dict[str, Array]:
-    return {name: array[first : first + count] for name, array in outputs.items()}
 
 
 def _refused(error: HeadraceError) -> Any:  # noqa: ANN401 - Triton's

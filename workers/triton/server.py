@@ -13,15 +13,17 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import grpc.aio
 
-from protos import child, logs
+from protos import child
 from protos import grpc_service_pb2 as pb
 from protos.complaints import Complaints
 from protos.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from workers import stopping
 from workers.errors import StartError
 from workers.repository import names
 from workers.triton import installed
@@ -44,26 +46,7 @@ def run(options: Options) -> int:
 
     A second signal ends Triton at once, and the calls that still run: 1. So does an end of Triton's own.
     """
-    with logs.to_stderr():
-        return asyncio.run(_until_told(options))
-
-
-async def _until_told(options: Options) -> int:
-    ready, told = asyncio.Event(), asyncio.Event()
-    work = asyncio.create_task(_serve(options, ready, told))
-
-    def tell() -> None:
-        if told.is_set() or not ready.is_set():
-            work.cancel()
-        told.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, tell)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        log.info("told to end at once")
-        return 1 if ready.is_set() else 0
+    return stopping.run(partial(_serve, options), log)
 
 
 async def _serve(options: Options, ready: asyncio.Event, told: asyncio.Event) -> int:
