@@ -19,7 +19,17 @@ from protos import grpc_service_pb2 as pb
 from tests.gateway import world as worlds
 from tests.gateway.test_gather import answering
 from tests.gateway.test_service import refused
-from tests.gateway.world import SERVICE, Behaviour, Worker, World, failing, hanging, running, unused_address
+from tests.gateway.world import (
+    SERVICE,
+    Behaviour,
+    Worker,
+    World,
+    failing,
+    hanging,
+    nobody_at,
+    running,
+    unused_address,
+)
 
 Code = grpc.StatusCode
 LOAD = "RepositoryModelLoad"
@@ -179,8 +189,9 @@ async def test_what_the_only_copy_says_is_the_answer(tmp_path: Path) -> None:
 
 async def test_many_failures_make_no_long_answer(tmp_path: Path) -> None:
     workers = [behaving(failing(Code.ABORTED, f"{number} " + "word " * 400)) for number in range(8)]
-    async with copies(tmp_path, *workers, more=tuple(unused_address() for _ in range(20))) as world:
-        error = await refused(world.call(LOAD, OF_DIGITS, scope="manage"))
+    with nobody_at(20) as dead:
+        async with copies(tmp_path, *workers, more=dead) as world:
+            error = await refused(world.call(LOAD, OF_DIGITS, scope="manage"))
     assert error.text.startswith("28 of 28 copies failed: digits 1, copy 1: 0 word")
     assert error.text.endswith(". and others")
     assert len(error.text) < 2000

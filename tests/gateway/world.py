@@ -327,6 +327,16 @@ def unused_address() -> str:
 
 
 @contextlib.contextmanager
+def nobody_at(count: int) -> Iterator[tuple[str, ...]]:
+    """So many different addresses at which nobody listens, nor can: they are taken, without a listener."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        yield tuple(f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes)
+
+
+@contextlib.contextmanager
 def world_in_thread(folder: Path, *, express: bool = False) -> Iterator[World]:
     """The same for tests that are not coroutines."""
     with in_thread(lambda: world(folder, express=express)) as made:
