@@ -7,8 +7,9 @@ cannot be forwarded by mistake.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -23,33 +24,45 @@ from protos.errors import HeadraceError, Reason
 
 
 class Permit(NamedTuple):
-    """One call's outcome: this caller may do this with this model, within these limits."""
+    """One call's outcome: this caller may do this with this model, within these limits.
+
+    `grant` names the first grant of the configuration that says so.
+    """
 
     caller: Caller
     model: str
     action: Action
     limits: Limits = NO_LIMITS
+    grant: str = ""
+
+
+class Right(NamedTuple):
+    """What several grants give together: the widest limits; and the name of the first, by its place."""
+
+    limits: Limits
+    place: int
+    grant: str
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
     """Models and what holds for each: by name, in which what holds for its beginnings is, too, or by how they begin."""
 
-    exact: Mapping[str, Limits]
-    prefixes: Mapping[str, Limits]
+    exact: Mapping[str, Right]
+    prefixes: Mapping[str, Right]
 
     def __bool__(self) -> bool:
         return bool(self.exact or self.prefixes)
 
     def __contains__(self, model: str) -> bool:
-        return self.limits(model) is not None
+        return self.right(model) is not None
 
-    def limits(self, model: str) -> Limits | None:
+    def right(self, model: str) -> Right | None:
         """What holds for the model; None where it is not among these."""
-        if (limits := self.exact.get(model)) is not None:
-            return limits
-        found = [limits for prefix, limits in self.prefixes.items() if model.startswith(prefix)]
-        return widest(found) if found else None
+        if (right := self.exact.get(model)) is not None:
+            return right
+        found = [right for prefix, right in self.prefixes.items() if model.startswith(prefix)]
+        return _together(found) if found else None
 
 
 class Authorizer:
@@ -66,12 +79,12 @@ class Authorizer:
         where a tensor is in shared memory, which takes a grant to manage the model.
         """
         action = call.rpc.action
-        limits = self.granted(caller, action).limits(call.model)
-        if limits is None:
+        right = self.granted(caller, action).right(call.model)
+        if right is None:
             raise not_granted(caller, action, call.model)
         if call.shared_memory and call.model not in self.granted(caller, Action.MANAGE):
             raise shared_memory_refused()
-        return Permit(caller, call.model, action, limits)
+        return Permit(caller, call.model, action, right.limits, right.grant)
 
     def admit(self, caller: Caller, action: Action) -> None:
         """Let the caller's message be read. Raises HeadraceError NOT_GRANTED where it may do this with no model."""
@@ -88,7 +101,8 @@ class Authorizer:
     def permits(self, caller: Caller, action: Action, models: Iterable[str]) -> tuple[Permit, ...]:
         """A permit for each of the models with which the caller may do this."""
         granted = self.granted(caller, action)
-        return tuple(Permit(caller, model, action) for model in models if model in granted)
+        found = ((model, granted.right(model)) for model in models)
+        return tuple(Permit(caller, model, action, grant=right.grant) for model, right in found if right is not None)
 
     def granted(self, caller: Caller, action: Action) -> Names:
         """The models with which the caller may do this."""
@@ -120,21 +134,26 @@ def shared_memory_refused() -> HeadraceError:
 
 def rights_of(caller: Caller, grants: Grants) -> Mapping[Action, Names]:
     """The union of the grants that match the caller."""
-    patterns: dict[Action, dict[str, list[Limits]]] = {action: defaultdict(list) for action in Action}
-    for grant in grants.of(caller):
+    patterns: dict[Action, dict[str, list[Right]]] = {action: defaultdict(list) for action in Action}
+    for place, grant in enumerate(grants.of(caller)):
         for action in grant.actions:
             for model in grant.models:
-                patterns[action][model].append(grant.limits)
-    return {action: _names(limits) for action, limits in patterns.items()}
+                patterns[action][model].append(Right(grant.limits, place, grant.name))
+    return {action: _names(rights) for action, rights in patterns.items()}
 
 
-def _names(patterns: Mapping[str, list[Limits]]) -> Names:
-    prefixes = {pattern[:-1]: limits for pattern, limits in sorted(patterns.items()) if pattern.endswith("*")}
+def _names(patterns: Mapping[str, list[Right]]) -> Names:
+    prefixes = {pattern[:-1]: rights for pattern, rights in sorted(patterns.items()) if pattern.endswith("*")}
     exact = {
-        model: widest(
-            [*limits, *(each for prefix, more in prefixes.items() if model.startswith(prefix) for each in more)]
+        model: _together(
+            [*rights, *(each for prefix, more in prefixes.items() if model.startswith(prefix) for each in more)]
         )
-        for model, limits in patterns.items()
+        for model, rights in patterns.items()
         if not model.endswith("*")
     }
-    return Names(exact, {prefix: widest(limits) for prefix, limits in prefixes.items()})
+    return Names(exact, {prefix: _together(rights) for prefix, rights in prefixes.items()})
+
+
+def _together(rights: Sequence[Right]) -> Right:
+    first = min(rights, key=attrgetter("place"))
+    return first._replace(limits=widest(right.limits for right in rights))

@@ -78,6 +78,6 @@ def _models(grants: Iterable[Grant], catalog: Catalog, caller: Caller) -> Mappin
     for action in Action:
         granted = authorizer.granted(caller, action)
         for name, actions in may.items():
-            if (limits := granted.limits(name)) is not None:
-                actions[action] = limits
+            if (right := granted.right(name)) is not None:
+                actions[action] = right.limits
     return {name: actions for name, actions in may.items() if actions}

@@ -20,9 +20,11 @@ from protos.tracing import CONTEXT_KEYS, REQUEST_ID_KEY
 Pairs = Iterable[tuple[str, str | bytes]]
 
 CALLER: Final = "x-caller"
+GRANT: Final = "x-grant"
+"""The name of the grant by which the call is permitted."""
 _AUTHORIZATION: Final = "authorization"
 
-OURS: Final = CONTEXT_KEYS | {MODEL_NAME, MODEL_VERSION, CALLER, REQUEST_ID_KEY, SEQUENCE_ID}
+OURS: Final = CONTEXT_KEYS | {MODEL_NAME, MODEL_VERSION, CALLER, GRANT, REQUEST_ID_KEY, SEQUENCE_ID}
 HOP: Final = frozenset(
     {
         "b3",
@@ -77,6 +79,7 @@ def to_worker(received: Pairs, permit: Permit, route: Route, request_id: str) ->
     if route.sequence:
         kept.append((SEQUENCE_ID, route.sequence))
     kept.append((CALLER, permit.caller.name))
+    kept.append((GRANT, permit.grant))
     kept.append((REQUEST_ID_KEY, request_id))
     return kept
 

@@ -22,7 +22,7 @@ from gateway.answer import out_of_time
 from gateway.authorize import Permit
 from gateway.call import malformed, read_call
 from gateway.choose import Route, find
-from gateway.exchange import Context, Exchange
+from gateway.exchange import Around, Context, Exchange
 from gateway.forward import forward
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
@@ -51,6 +51,7 @@ class Health(grpc.GenericRpcHandler):
         self._readiness = readiness
         self._refusals = refusals
         self._clock = clock
+        self._around = Around(NoOpTracer(), clock)  # who watches would fill the traces
         self._seen: dict[str, tuple[float, bool]] = {}  # model -> when it was looked at, whether it served
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             f"/{health.SERVICE_NAME}/Check": grpc.stream_unary_rpc_method_handler(self._check),
@@ -93,7 +94,7 @@ class Health(grpc.GenericRpcHandler):
     async def _serves(self, service: str, context: Context) -> bool:
         if service in _OVERALL:
             return self._readiness.ready
-        exchange = Exchange(_MODEL_READY, context, NoOpTracer(), self._clock)  # who watches would fill the traces
+        exchange = Exchange(_MODEL_READY, context, self._around)
         steps = self._now()
         caller = await steps.verifier.verify(exchange.metadata)
         permit = steps.authorizer.authorize(caller, read_call(exchange.rpc, string_field(exchange.rpc.model, service)))

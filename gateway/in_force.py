@@ -14,7 +14,7 @@ from typing import Final
 
 from gateway.admission import Admission
 from gateway.authorize import Authorizer
-from gateway.grants import Grant
+from gateway.grants import Grant, named
 from gateway.lane import Front, Generation, Lane
 from gateway.limits import Limits, Rate
 from gateway.local import Local
@@ -104,7 +104,14 @@ def _lane(settings: Settings, built: Built) -> Lane | None:
 def grants_of(settings: Settings) -> tuple[Grant, ...]:
     """The grants that are configured, in their order."""
     return tuple(
-        Grant(grant.to.issuer, grant.to.claims, grant.models, frozenset(grant.actions), limits_of(grant.limits))
+        Grant(
+            grant.to.issuer,
+            grant.to.claims,
+            grant.models,
+            frozenset(grant.actions),
+            limits_of(grant.limits),
+            grant.name or named(grant.to.claims),
+        )
         for grant in settings.grants
     )
 

@@ -131,6 +131,7 @@ class Lane:
             ";".join(f"{share}={cluster}" for cluster, share in self._shares(route).items()),
             model.host,
             caller.name,
+            permit.grant,
             model.name,
             call.version or _NONE,
             int(route.pinned),

@@ -10,9 +10,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -20,19 +19,20 @@ from aiohttp import web
 from grpc_health.v1 import health
 from opentelemetry.sdk.trace import TracerProvider
 
-from gateway import files, memory
-from gateway.access_log import AccessLog, appending
+from gateway import files, logged, memory
+from gateway.access_log import appending
 from gateway.admin import application
 from gateway.admission import Admission
 from gateway.asked import answering
 from gateway.direct import Direct
+from gateway.ended import Observer
+from gateway.exchange import Around
 from gateway.following import Changes, followed
 from gateway.health import Health
 from gateway.in_force import Built, InForce
 from gateway.issuers import trusted
 from gateway.lane import Door, Front, Generation
 from gateway.local import Local
-from gateway.logged import exchanges
 from gateway.pinned import Pinned
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.quotas import Quotas
@@ -112,7 +112,7 @@ async def serving(
     """
     async with contextlib.AsyncExitStack() as stack:
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
-        access_log = _access_log(settings.telemetry.access_log, stack)
+        observers = tuple(_observers(settings, stack))
         issuers = await trusted(settings, stack)
         door: Door | None = None
 
@@ -149,8 +149,8 @@ async def serving(
         def now() -> Steps:
             return in_force.steps
 
-        exchange = exchanges(tracer, time.monotonic, access_log, fronted=front is not None)
-        service = Service(now, readiness, refusals, exchange)
+        around = Around(tracer, time.monotonic, observers, fronted=front is not None)
+        service = Service(now, readiness, refusals, around)
         server.add_generic_rpc_handlers((service, Health(now, readiness, refusals, time.monotonic)))
         reflection.enable(server, SERVICE, health.SERVICE_NAME)
         asked = await _asked(settings.listen, front, built.generation, stack)
@@ -230,13 +230,13 @@ def _provider(telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> TracerP
     return provider
 
 
-def _access_log(path: Path | None, stack: contextlib.AsyncExitStack) -> AccessLog | None:
-    if path is None:
-        return None
-    try:
-        return stack.enter_context(appending(path, time.monotonic))
-    except OSError as error:
-        raise StartError(f"the access log {path} cannot be opened: {error.strerror}") from None
+def _observers(settings: Settings, stack: contextlib.AsyncExitStack) -> Iterator[Observer]:
+    """Who looks at each call that Python has answered."""
+    if (path := settings.telemetry.access_log) is not None:
+        try:
+            yield logged.to(stack.enter_context(appending(path, time.monotonic)))
+        except OSError as error:
+            raise StartError(f"the access log {path} cannot be opened: {error.strerror}") from None
 
 
 def _kept_together(settings: Settings, front: Front | None, stack: contextlib.AsyncExitStack) -> tuple[Quotas, Pinned]:

@@ -22,7 +22,7 @@ from gateway.authorize import Authorizer, Permit, shared_memory_refused
 from gateway.call import Call, read_call
 from gateway.caller import Caller
 from gateway.choose import Route, choose, find
-from gateway.exchange import Context, Exchange
+from gateway.exchange import Around, Context, Exchange
 from gateway.forward import forward
 from gateway.lane import Lane
 from gateway.local import Local
@@ -76,6 +76,7 @@ class Steps:
         now, caller = await self._by_now(exchange, caller)
         exchange.asks(call)
         permit, route = now.decide(caller, call)
+        exchange.permitted(permit)
         with now.admission.running(permit, route):
             answer = await forward(permit, route, exchange, now.upstream)
         lesson = now.lane.lesson(since, call, permit, route, now.admission.quotas.lease) if now.lane else ()
@@ -97,6 +98,7 @@ class Steps:
                 except HeadraceError as error:  # of which the stream's own end will say nothing
                     self.refusals.told(error, exchange.request_id, call.model if call.model in now.catalog else "")
                     raise
+                exchange.permitted(permit)
                 if permit.model not in models:
                     running.enter_context(now.admission.streaming(permit))
                     models.add(permit.model)
@@ -116,6 +118,8 @@ class Steps:
         now, caller = await self._by_now(exchange, caller)
         exchange.asks(call)
         passages = await gather.passages(caller, call, now.authorizer, now.catalog, now.upstream)
+        if passages.stops:
+            exchange.permitted(passages.stops[0].permit)
         with ExitStack() as running:
             for permit in passages.permits:
                 now.admission.quotas.take(permit)
@@ -167,12 +171,12 @@ class Service(grpc.GenericRpcHandler):
         now: Callable[[], Steps],
         readiness: Readiness,
         refusals: Refusals,
-        exchange: Callable[[Rpc, Context], Exchange],
+        around: Around,
     ) -> None:
         self._readiness = readiness
         self._refusals = refusals
         self._now = now
-        self._exchange = exchange
+        self._around = around
         self._handlers = {path: self._handler(rpc) for path, rpc in RPCS.items()}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
@@ -192,7 +196,7 @@ class Service(grpc.GenericRpcHandler):
 
     async def _answer(self, rpc: Rpc, way: Way, context: Context) -> bytes | None:
         """Answer one call; whatever goes wrong becomes a status here."""
-        exchange = self._exchange(rpc, context)
+        exchange = Exchange(rpc, context, self._around)
         steps = self._now()
         try:
             await self._readiness.admit()

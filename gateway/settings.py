@@ -185,8 +185,12 @@ class Limits(Frozen):
 
 
 class Grant(Frozen):
-    """What the callers whom it is for may do with which models, and how much of it."""
+    """What the callers whom it is for may do with which models, and how much of it.
 
+    `name` is what metrics, traces and logs call it; unsaid, it is made of the claims.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/=*@,+~-]{1,64}$")] | None = None
     to: To
     models: Annotated[tuple[Pattern, ...], Field(min_length=1)]
     actions: Annotated[tuple[Action, ...], Field(min_length=1)]

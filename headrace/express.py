@@ -38,6 +38,7 @@ _OF_METADATA: Final = {
     tracing.VERSION_ASKED: MODEL_VERSION,
     tracing.REQUEST_ID: tracing.REQUEST_ID_KEY,
     tracing.CALLER: headers.CALLER,
+    tracing.GRANT: headers.GRANT,
 }
 
 

@@ -104,6 +104,7 @@ local function send(handle, lesson, model, dropped, timeout, trace)
     headers:replace("x-model-version", lesson.version)
   end
   headers:replace("x-caller", lesson.caller)
+  headers:replace("x-grant", lesson.grant)
   local id = request_id()
   headers:replace("x-request-id", id)
   if lesson.retries then

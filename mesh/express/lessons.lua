@@ -100,11 +100,11 @@ local shares_of = remembered(function(text)
   return shares
 end)
 
--- GENERATION EXPIRES TIMEOUT MOST TOKEN RETRIES STATUSES CLUSTERS AUTHORITY CALLER MODEL VERSION PINNED CALLS
-local LESSON = "^(%x+) (%d+) (%d+) (%d+) (%d) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%d) (%S+)$"
+-- GENERATION EXPIRES TIMEOUT MOST TOKEN RETRIES STATUSES CLUSTERS AUTHORITY CALLER GRANT MODEL VERSION PINNED CALLS
+local LESSON = "^(%x+) (%d+) (%d+) (%d+) (%d) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%d) (%S+)$"
 
 local function learn(authorization, text, now)
-  local of, expires, timeout, most, token, retries, statuses, clusters, authority, caller, model, version, pinned, calls =
+  local of, expires, timeout, most, token, retries, statuses, clusters, authority, caller, grant, model, version, pinned, calls =
     match(text, LESSON)
   if of == nil then
     return
@@ -125,6 +125,7 @@ local function learn(authorization, text, now)
     statuses = statuses,
     authority = authority,
     caller = caller,
+    grant = grant,
     version = version == "-" and "" or version, -- that is asked for
     pinned = pinned == "1",
     shares = shares_of(clusters),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from gateway.authorize import Authorizer, Permit, not_granted
 from gateway.call import Call, read_call
 from gateway.caller import Caller
-from gateway.grants import Grant, matches
+from gateway.grants import Grant, matches, named
 from gateway.rpcs import RPCS, Action
 from protos import grpc_service_pb2 as pb
 from protos.contract import SERVICE
@@ -230,3 +231,46 @@ def test_two_callers_of_the_same_name_are_not_confused() -> None:
     may, may_not = _caller(scope="a"), _caller(scope="b")
     assert "digits" in authorizer.granted(may, Action.INFER)
     assert "digits" not in authorizer.granted(may_not, Action.INFER)
+
+
+@pytest.mark.parametrize(
+    ("order", "model", "first"),
+    [
+        ([0, 1, 2], "vision-a", "prefix"),
+        ([1, 0, 2], "vision-a", "exact"),
+        ([0, 1, 2], "vision-b", "prefix"),
+        ([2, 1, 0], "vision-b", "all"),
+        ([2, 1, 0], "digits", "all"),
+    ],
+)
+def test_a_permit_names_the_first_grant_that_gives_it(order: list[int], model: str, first: str) -> None:
+    patterns = [("vision-*", "prefix"), ("vision-a", "exact"), ("*", "all")]
+    grants = [replace(_grant({}, patterns[place][0]), name=patterns[place][1]) for place in order]
+    assert Authorizer(grants).authorize(_caller(), _call(model)).grant == first
+    (permit,) = Authorizer(grants).permits(_caller(), Action.INFER, [model])
+    assert permit.grant == first
+
+
+@pytest.mark.parametrize("claims", [{"sub": "me", "team": "a"}, {}])
+def test_grants_by_claims_and_without_stand_in_the_order_of_the_configuration(claims: dict[str, str]) -> None:
+    one, other = replace(_grant({}), name="one"), replace(_grant({"sub": "me"}), name="other")
+    caller = _caller(**{"sub": "me"} | claims)
+    assert Authorizer([one, other]).authorize(caller, _call("digits")).grant == "one"
+    assert Authorizer([other, one]).authorize(caller, _call("digits")).grant == "other"
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        ({"scope": "infer:digits"}, "scope=infer:digits"),
+        ({"sub": "me", "team": "r\u00f6d und gr\u00fcn"}, "sub=me,team=r_d_und_gr_n"),
+        ({}, "everyone"),
+    ],
+)
+def test_a_grant_without_a_name_is_named_by_its_claims(claims: dict[str, str], name: str) -> None:
+    assert named(claims) == name
+
+
+def test_long_claims_make_no_long_name_and_no_two_the_same() -> None:
+    one, other = named({"sub": "x" * 100}), named({"sub": "x" * 101})
+    assert len(one) == len(other) == 64 and one != other

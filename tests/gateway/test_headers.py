@@ -13,8 +13,13 @@ from mesh.catalog import Model
 from protos.errors import HeadraceError, Reason
 
 CALLER = Caller("https://id.example/", "tester", {}, 0.0)
-PERMIT = Permit(CALLER, "digits", Action.INFER)
-OURS = [("x-model-name", "digits"), ("x-caller", "tester@https://id.example/"), ("x-request-id", "7f3a")]
+PERMIT = Permit(CALLER, "digits", Action.INFER, grant="testers")
+OURS = [
+    ("x-model-name", "digits"),
+    ("x-caller", "tester@https://id.example/"),
+    ("x-grant", "testers"),
+    ("x-request-id", "7f3a"),
+]
 PINNED = ("x-model-version", "2")
 
 Pairs = list[tuple[str, str | bytes]]
@@ -42,7 +47,7 @@ def test_the_callers_own_pass_in_order_and_as_often_as_sent() -> None:
     assert to_caller(own) == tuple(own)
 
 
-_NAMES = ["x-model-name", "x-model-version", "x-caller", "x-request-id", "x-sequence-id"]
+_NAMES = ["x-model-name", "x-model-version", "x-caller", "x-grant", "x-request-id", "x-sequence-id"]
 _CONTEXT = ["traceparent", "tracestate", "baggage"]
 _HOP = [
     "connection",

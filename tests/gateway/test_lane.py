@@ -55,7 +55,7 @@ def told(
         request.parameters[name].int64_param = value
     body = request.SerializeToString()
     call = read_call(RPCS[path], body)
-    permit = Permit(CALLER, "digits", Action.INFER, limits)
+    permit = Permit(CALLER, "digits", Action.INFER, limits, "scope=x")
     since = lane.generation.word() if since is None else since
     route = choose(call, permit, {"digits": model}, 0.0)
     answer = dict(lane.lesson(since, call, permit, route, lambda _permit: lease))
@@ -67,13 +67,13 @@ def test_a_lesson_holds_all_that_carrying_takes() -> None:
     assert len(generation) == 16
     assert rest == [
         *("1030000", "5000", str(64 * 1024**2), "0", "2", "unavailable", "90=digits/1;10=digits/2"),
-        *("digits.svc:8001", "al%40ice@https://id.example/", "digits", "-", "0", "-"),
+        *("digits.svc:8001", "al%40ice@https://id.example/", "scope=x", "digits", "-", "0", "-"),
     ]
 
 
 def test_a_version_that_is_named_is_pinned() -> None:
-    assert told(version="2").split(" ")[-7:] == [
-        *("100=digits/2", "digits.svc:8001", "al%40ice@https://id.example/", "digits", "2", "1", "-"),
+    assert told(version="2").split(" ")[-8:] == [
+        *("100=digits/2", "digits.svc:8001", "al%40ice@https://id.example/", "scope=x", "digits", "2", "1", "-"),
     ]
 
 
@@ -172,8 +172,9 @@ async def test_a_gateway_behind_an_envoy_of_others_teaches_it(world: World) -> N
     async with behind_an_ingress(world) as addresses:
         word = await asked(addresses)
         (lesson,) = await taught(world, addresses.grpc, (LEARN_KEY, "1"))
-        generation, *_, retries, _, clusters, authority, _, _, _, _, _ = lesson.split(" ")
+        generation, *told = lesson.split(" ")
         assert generation == word
+        retries, _, clusters, authority, *_ = told[4:]
         assert (retries, clusters, authority) == ("0", "100=digits.models.svc:8001", "digits.models.svc:8001")
         assert await taught(world, addresses.grpc) == []
 

@@ -14,11 +14,8 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2
-from opentelemetry.trace import NoOpTracer
 
-from gateway.exchange import Exchange
-from gateway.logged import address_of, exchanges
-from gateway.rpcs import RPCS
+from gateway.exchange import address_of
 from gateway.server import StartError
 from protos import grpc_service_pb2 as pb
 from tests.gateway import world as worlds
@@ -50,6 +47,7 @@ async def test_a_line_says_who_asked_for_what_and_was_told_what(logged: World) -
     assert 0 <= line.pop("duration_ms") < 10_000
     assert line == {
         "headrace.caller": "tester@https://id.example/",
+        "headrace.grant": "scope=all",
         "headrace.lane": "python",
         "headrace.model.name": "digits",
         "headrace.model.version.asked": "canary",
@@ -123,18 +121,6 @@ async def test_a_file_that_cannot_be_opened_is_told_at_the_start(
     with pytest.raises(StartError, match=r"the access log .*/access.log cannot be opened: Permission denied"):
         async with worlds.world(tmp_path, lambda config: config["telemetry"].update(access_log="access.log")):
             pass
-
-
-def test_where_there_is_no_log_nothing_is_noted() -> None:
-    class Silent:
-        def invocation_metadata(self) -> tuple[()]:
-            return ()
-
-        def time_remaining(self) -> None:
-            return None
-
-    made = exchanges(NoOpTracer(), lambda: 0.0, None, fronted=True)(RPCS[INFER], Silent())
-    assert type(made) is Exchange
 
 
 @pytest.mark.parametrize(

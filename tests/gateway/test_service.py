@@ -221,6 +221,7 @@ async def test_what_the_worker_gets(world: World) -> None:
         ("x-model-name", "secret"),
         ("x-model-version", "9"),
         ("x-caller", "root"),
+        ("x-grant", "root"),
         ("x-request-id", "mine"),
         ("x-sequence-id", "1"),
         ("x_caller", "root"),
@@ -243,6 +244,7 @@ async def test_what_the_worker_gets(world: World) -> None:
             ("kept-bin", b"\x00\xff"),
             ("x-model-name", "digits"),
             ("x-caller", f"al%40ice@{world.issuer.name}"),
+            ("x-grant", "scope=all"),
             ("x-request-id", got["x-request-id"]),
         ]
     )

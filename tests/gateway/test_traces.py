@@ -106,6 +106,7 @@ async def test_one_trace_from_the_caller_to_the_worker(tmp_path: Path) -> None:
         "rpc.response.status_code": "OK",
         "headrace.lane": "python",
         "headrace.caller": f"ada@{issuer.name}",
+        "headrace.grant": "everyone",
         "headrace.model.name": "add",
         "headrace.model.version.asked": "stable",
         "headrace.model.version.served": "1",

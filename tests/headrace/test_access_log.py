@@ -132,6 +132,7 @@ async def test_the_same_call_has_the_same_line_by_both_lanes(logged: World) -> N
     told = same(*await by_each(logged, MESSAGE))
     assert told == {
         "headrace.caller": "tester@https://id.example/",
+        "headrace.grant": "scope=all",
         "headrace.model.name": "digits",
         "http.request.body.size": len(MESSAGE) + 5,
         "http.response.body.size": 16,
@@ -307,7 +308,13 @@ def test_where_there_is_none_nothing_is_done_for_it(tmp_path: Path) -> None:
 
 # ---- what callers say ----
 
-FORGED = [("x-request-id", "6" * 32), ("x-caller", "root"), ("x-model-name", "secret"), ("x-headrace-lane", "express")]
+FORGED = [
+    ("x-request-id", "6" * 32),
+    ("x-caller", "root"),
+    ("x-grant", "root"),
+    ("x-model-name", "secret"),
+    ("x-headrace-lane", "express"),
+]
 
 
 async def forged(world: World) -> list[Line]:

@@ -489,7 +489,8 @@ async def test_a_request_id_of_a_workers_own_is_nobodys(express: World) -> None:
 async def test_what_of_a_workers_metadata_callers_get(express: World) -> None:
     own = [("kept", "1"), ("kept-bin", b"\x00")]
     others = [
-        (key, "1") for key in ("authorization", "x-caller", "x_caller", "x.model.name", "x-envoy-a", "x_headrace_a")
+        (key, "1")
+        for key in ("authorization", "x-caller", "x_caller", "x-grant", "x.model.name", "x-envoy-a", "x_headrace_a")
     ]
     both = (*own, *others, ("x-caller-bin", b"\x00"))
 
