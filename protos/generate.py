@@ -1,7 +1,8 @@
 """`python -m protos.generate` writes the typed stubs. Law: they follow from the .proto files and nothing else.
 
 The messages themselves come from tritonclient, which registers them: a second registration in one process raises.
-So protoc is asked for types alone, and `grpc_tools` is needed to change the contract, never to run it.
+So protoc is asked for types alone, and `grpc_tools` is needed to change the contract, never to run it. Prometheus's
+messages, which nobody else brings, are written whole.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodDescriptorPr
 
 FOLDER = Path(__file__).parent
 CONTRACT = ("model_config.proto", "grpc_service.proto")
+PROMETHEUS = "prometheus/metrics.proto"
 
 _WRITTEN = "# Written by `python -m protos.generate`.\n"
 _MESSAGES_HEAD = f'{_WRITTEN}# mypy: disable-error-code="no-untyped-def, type-arg"\n'
@@ -46,9 +48,18 @@ def stubs(folder: Path) -> dict[str, str]:
     return messages | {"grpc_service_pb2_grpc.pyi": _service_stub(service.name, list(service.method))}
 
 
+def prometheus(folder: Path) -> dict[str, str]:
+    """File name to text of what follows from Prometheus's messages in `folder`."""
+    with TemporaryDirectory() as scratch:
+        _protoc(folder, f"--python_out={scratch}", f"--pyi_out={scratch}", PROMETHEUS)
+        written = {str(path.relative_to(scratch)): path.read_text() for path in Path(scratch).rglob("*_pb2.py*")}
+    heads = {".py": _WRITTEN, ".pyi": _MESSAGES_HEAD}
+    return {name: heads[Path(name).suffix] + text for name, text in written.items()}
+
+
 def main() -> None:
-    """Write the stubs beside the contract."""
-    for name, text in stubs(FOLDER).items():
+    """Write what follows beside what it follows from."""
+    for name, text in (stubs(FOLDER) | prometheus(FOLDER)).items():
         (FOLDER / name).write_text(text)
 
 

@@ -7,12 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from protos.generate import CONTRACT, FOLDER, stubs
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+from protos.generate import CONTRACT, FOLDER, PROMETHEUS, compile_protos, stubs
+from protos.prometheus import metrics_pb2
 
 
 def test_the_stubs_are_what_generate_writes() -> None:
     written = {path.name: path.read_text() for path in FOLDER.glob("*.pyi")}
     assert stubs(FOLDER) == written, "run python -m protos.generate"
+
+
+def test_prometheus_messages_are_those_of_their_file() -> None:
+    registered = FileDescriptorProto()
+    metrics_pb2.DESCRIPTOR.CopyToProto(registered)
+    (written,) = compile_protos(FOLDER, PROMETHEUS).file
+    for one in (registered, written):
+        one.ClearField("options")
+    assert [message.name for message in written.message_type] == [message.name for message in registered.message_type]
+    assert [list(message.field) for message in written.message_type] == [
+        list(message.field) for message in registered.message_type
+    ]
 
 
 @pytest.mark.parametrize(

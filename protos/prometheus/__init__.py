@@ -1,0 +1,1 @@
+"""Prometheus's own messages, from its .proto file."""
