@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 from loadtest import express as express_lane
 from loadtest import fairness as two_callers
-from loadtest import pair, plot
+from loadtest import pair, plot, watched
 from loadtest import peers as others
 from loadtest import scale as growth
 from loadtest.children import Broken
@@ -139,6 +139,12 @@ def fairness(
 ) -> None:
     """Measure what one caller of a model feels of another that calls twenty times as often, with limits and without."""
     conclude("fairness", partial(two_callers.measured, rounds, seconds), output, write)
+
+
+@app.command()
+def telemetry(rounds: Rounds = 5, seconds: Seconds = 4.0, output: Form = Output.TABLE, write: Folder = None) -> None:
+    """Measure both lanes before our worker with all of telemetry on, and with none of it."""
+    conclude("telemetry", partial(watched.measured, Effort(rounds, seconds)), output, write)
 
 
 def conclude(name: str, measured: Callable[[Track], Findings], output: Output, write: Path | None) -> None:

@@ -51,8 +51,19 @@ class Run:
     p50: float
 
 
-def run(cpus: set[int], address: str, metadata: Sequence[tuple[str, str]], body: Path, load: Load, calls: int) -> Run:
-    """So many calls with the framed message in `body`, from these processors. Raises Broken."""
+def run(
+    cpus: set[int],
+    address: str,
+    metadata: Sequence[tuple[str, str]],
+    body: Path,
+    load: Load,
+    calls: int,
+    size: int = _ANSWER,
+) -> Run:
+    """So many calls with the framed message in `body`, from these processors; `size`: bytes of an answer, framed.
+
+    Raises Broken.
+    """
     with TemporaryDirectory() as folder, bound_to(cpus):
         log = Path(folder, "log")
         shape = ("-n", str(calls), "-c", str(load.connections), "-m", str(load.streams), "-d", str(body))
@@ -64,15 +75,15 @@ def run(cpus: set[int], address: str, metadata: Sequence[tuple[str, str]], body:
             )
         except subprocess.TimeoutExpired:
             raise Broken(f"h2load had not done {calls} calls at {address} within {_PATIENCE:g} s") from None
-        return parse(ended.stdout, log.read_text() if log.exists() else "", calls)
+        return parse(ended.stdout, log.read_text() if log.exists() else "", calls, size)
 
 
-def parse(said: str, log: str, calls: int) -> Run:
+def parse(said: str, log: str, calls: int, size: int = _ANSWER) -> Run:
     """What h2load printed, and its log: a line a call, of its beginning, its status, and its microseconds."""
     finished, done, data = _FINISHED.search(said), _DONE.search(said), _DATA.search(said)
     if finished is None or done is None or data is None:
         raise Broken(f"h2load has measured nothing: {said.strip().rpartition(chr(10))[2] or 'it said nothing'}")
-    answered = min(int(done[1]), int(data[1]) // _ANSWER)
+    answered = min(int(done[1]), int(data[1]) // size)
     times = [int(took) for _, status, took in map(str.split, log.splitlines()) if status == "200"]
     p50 = median(times) * 1e-6 if times else float("inf")
     return Run(answered, calls - answered, float(finished[1]) * _UNITS[finished[2]], p50)

@@ -72,6 +72,22 @@ def write_shared(
     return config, [_token(key, MODEL, caller) for caller in callers]
 
 
+def write_watched(folder: Path, worker: str, admin: str, collector: str | None, *, express: bool) -> tuple[Path, str]:
+    """A gateway of which everything is seen, or, without a collector, nothing; and a caller's token."""
+    key, jwks = _key(folder)
+    upstream = {"mode": "direct", "endpoints": {MODEL: {"1": [worker]}}}
+    told = _config(jwks, upstream, Lane(express=express, collector=collector))
+    told["listen"] = {"address": "127.0.0.1:0", "admin": admin, "express": "on" if express else "off"}
+    if collector:
+        told["telemetry"] = {"otlp": f"http://{collector}", "sample": 0.1, "access_log": "access.log"}
+        told["audit"] = {"file": "audit.jsonl"}
+    else:
+        told["telemetry"] = {"metrics": False}
+    config = folder / "headrace.yaml"
+    config.write_text(json.dumps(told))
+    return config, _token(key, MODEL)
+
+
 def _write(folder: Path, upstream: Mapping[str, object], lane: Lane) -> tuple[Path, Sequence[str]]:
     key, jwks = _key(folder)
     config = folder / "headrace.yaml"
