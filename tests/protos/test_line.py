@@ -34,11 +34,16 @@ def line(message: object, *args: object, call: Call | None = None, error: BaseEx
     return Line.of(record(message, *args, error=error), call, "headrace-test")
 
 
+def fail(words: str) -> None:
+    raise ValueError(words)
+
+
 def raised(words: str) -> ValueError:
     try:
-        raise ValueError(words)
+        fail(words)
     except ValueError as error:
         return error
+    raise AssertionError
 
 
 def test_its_fields() -> None:
@@ -60,12 +65,23 @@ def test_its_fields() -> None:
 
 def test_what_there_is_not_has_no_field() -> None:
     for call in (None, Call()):
-        assert set(json.loads(line("x", call=call).as_json())) == {"time", "severity", "logger", "message", "service", "pid"}
+        assert set(json.loads(line("x", call=call).as_json())) == {
+            "time",
+            "severity",
+            "logger",
+            "message",
+            "service",
+            "pid",
+        }
 
 
 def test_an_exception_has_its_own_fields() -> None:
     told = json.loads(line("it failed", error=raised("of this")).as_json())
-    assert (told["message"], told["exception.type"], told["exception.message"]) == ("it failed", "ValueError", "of this")
+    assert (told["message"], told["exception.type"], told["exception.message"]) == (
+        "it failed",
+        "ValueError",
+        "of this",
+    )
     assert told["exception.stacktrace"].startswith("Traceback (most recent call last):\n")
     assert told["exception.stacktrace"].endswith("ValueError: of this\n")
 
@@ -86,7 +102,9 @@ def test_nothing_makes_a_second_line(message: str, words: str, request_id: str) 
 
 @pytest.mark.parametrize("bad", ["\n", "\r", "\x1b[2J", "\x9b", "\x85", "\u2028", "\u202e", "\x00"])
 def test_what_a_terminal_obeys_is_shown(bad: str) -> None:
-    text = line(f"a{bad}2026-01-01T00:00:00.000Z ERROR 1 headrace forged", error=raised(f"b{bad}c")).as_text(coloured=False)
+    text = line(f"a{bad}2026-01-01T00:00:00.000Z ERROR 1 headrace forged", error=raised(f"b{bad}c")).as_text(
+        coloured=False
+    )
     assert bad not in text.partition("\n")[0]
     assert bad == "\n" or bad not in text
     assert not [one for one in text.splitlines() if one.startswith("2026-01-01")]
@@ -105,12 +123,9 @@ SECRET = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
 
 
 def test_no_secret_is_in_any_part_of_it() -> None:
-    def fail(_token: str) -> None:
-        raise ValueError(f"authorization: Bearer {SECRET}")
-
     try:
         try:
-            fail(SECRET)
+            fail(f"authorization: Bearer {SECRET}")
         except ValueError as cause:
             raise RuntimeError(f"https://user:{SECRET}@host/?{SECRET}") from cause
     except RuntimeError as error:
@@ -122,13 +137,13 @@ def test_no_secret_is_in_any_part_of_it() -> None:
 
 
 def test_one_that_cannot_be_written_is_told_all_the_same() -> None:
-    class Bad(Exception):
+    class BadError(Exception):
         def __str__(self) -> str:
             raise ZeroDivisionError
 
-    told = json.loads(line("%d of %s", "x", error=Bad()).as_json())
+    told = json.loads(line("%d of %s", "x", error=BadError()).as_json())
     assert told["message"] == "%d of %s (what belongs into it cannot be written)"
-    assert told["exception.type"].endswith("Bad")
+    assert told["exception.type"].endswith("BadError")
 
 
 def test_a_long_one_keeps_its_ends() -> None:

@@ -22,7 +22,9 @@ PEM = KEY.private_bytes(
 ).decode()
 TOKEN = jwt.encode({"sub": "alice", "iss": "https://issuer.example"}, KEY, "ES256")
 
-secrets = st.text(string.ascii_letters + string.digits + "-_~+", min_size=12, max_size=40).map(lambda text: f"Zq9{text}")
+secrets = st.text(string.ascii_letters + string.digits + "-_~+", min_size=12, max_size=40).map(
+    lambda text: f"Zq9{text}"
+)
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(lambda text: "Zq9" not in text)
 
 
@@ -69,7 +71,9 @@ def test_a_secret_is_gone(shape: str, before: str, secret: str, after: str) -> N
     assert redacted(redacted(text)) == redacted(text)
 
 
-@given(before=words, header=st.sampled_from(['{"alg":"RS256"}', '{ "alg": "RS256"}', '{\n"alg":"RS256"}']), secret=secrets)
+@given(
+    before=words, header=st.sampled_from(['{"alg":"RS256"}', '{ "alg": "RS256"}', '{\n"alg":"RS256"}']), secret=secrets
+)
 def test_a_token_is_gone_wherever_it_stands(before: str, header: str, secret: str) -> None:
     assert "Zq9" not in redacted(f"{before} {token(header, secret.translate({0x7E: '-', 0x2B: '_'}))}")
 
@@ -104,7 +108,17 @@ def test_the_rest_stays(text: str) -> None:
     assert redacted(text) == text
 
 
-HOSTILE = ["a", "eyJ", "eyA", "://", "password=", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "bearer ", "authorization"]
+HOSTILE = [
+    "a",
+    "eyJ",
+    "eyA",
+    "://",
+    "password=",
+    "-----BEGIN ",
+    "-----BEGIN PRIVATE KEY-----",
+    "bearer ",
+    "authorization",
+]
 HOSTILE += ['"\\', "e-", "eyJaaaaaaaa.", "authorization: '\\", "cookie\\", "authorization   "]
 
 
