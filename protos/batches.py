@@ -1,7 +1,8 @@
 """How spans and log lines leave by OTLP. Law: a slow or dead collector costs no call, little memory, and is counted.
 
-They wait in a queue of bounded length for a thread of the SDK's, which sends them in batches. What finds no room, what
-the collector does not take, and what is left when there is no more time at the end, is counted (`protos.dropped`).
+They wait in a queue of bounded length for a thread of the SDK's, which sends them in batches. What finds no room, and
+what the collector does not take, is counted (`protos.dropped`); so is what is left when the time at the end is over, for
+then the exporter takes nothing any more.
 """
 
 from __future__ import annotations
@@ -56,12 +57,6 @@ class _Waiting:
             if not taken:
                 dropped.add(self._signal, len(batch))
 
-    def end(self) -> None:
-        """What waits now waits for ever."""
-        with self._lock:
-            left, self._count = self._count, 0
-        dropped.add(self._signal, left)
-
 
 class _SpanExporter(SpanExporter):
     def __init__(self, exporter: SpanExporter, waiting: _Waiting) -> None:
@@ -92,7 +87,6 @@ class Spans(BatchSpanProcessor):
     def shutdown(self) -> None:
         """Send what is left."""
         self._impatient(super().shutdown)
-        self._waiting.end()
 
 
 class _LineExporter(LogRecordExporter):
@@ -126,7 +120,6 @@ class Lines(BatchLogRecordProcessor):
     def shutdown(self) -> None:
         """Send what is left."""
         self._impatient(super().shutdown)
-        self._waiting.end()
 
 
 def _impatient(give_up: Callable[[], None], seconds: float) -> Callable[[Callable[[], None]], None]:

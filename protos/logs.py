@@ -27,6 +27,7 @@ from protos.otlp_logs import sending
 
 _TELEMETRY: Final = "headrace.telemetry"  # what is said here does not leave by OTLP
 _OURS: Final = logging.getLogger("headrace")
+_SDK: Final = logging.getLogger("opentelemetry")
 
 
 @contextlib.contextmanager
@@ -35,6 +36,7 @@ def written(logs: Logs, level: int = logging.INFO) -> Iterator[None]:
     # It logs metadata that it cannot read, tokens among them.
     logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_apart(_SDK))  # to the end of its last words
         sinks = [_to_stderr(sys.stderr.fileno(), _writer(logs.form, sys.stderr.isatty(), os.environ))]
         if logs.otlp is not None:
             sinks.append(_unless_of_telemetry(stack.enter_context(sending(logs.service, logs.otlp))))
@@ -84,10 +86,23 @@ class _Repeated(logging.Handler):
 
 
 @contextlib.contextmanager
+def _apart(logger: logging.Logger) -> Iterator[None]:
+    """While inside, what the logger says goes to its own handlers alone, if there are any."""
+    before, nowhere = logger.propagate, logging.NullHandler()
+    logger.addHandler(nowhere)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.propagate = before
+        logger.removeHandler(nowhere)
+
+
+@contextlib.contextmanager
 def _heard(handler: logging.Handler, level: int) -> Iterator[None]:
     """While inside, the handler gets all that is logged, warned of, or raised by a thread."""
-    root, sdk, repeated = logging.getLogger(), logging.getLogger("opentelemetry"), _Repeated()
-    before, hook = (root.level, sdk.propagate), threading.excepthook
+    root, repeated = logging.getLogger(), _Repeated()
+    before, hook = root.level, threading.excepthook
 
     def died(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None:
@@ -96,8 +111,7 @@ def _heard(handler: logging.Handler, level: int) -> Iterator[None]:
 
     root.addHandler(handler)
     root.setLevel(level)
-    sdk.addHandler(repeated)
-    sdk.propagate = False
+    _SDK.addHandler(repeated)
     logging.captureWarnings(capture=True)
     threading.excepthook = died
     try:
@@ -105,10 +119,9 @@ def _heard(handler: logging.Handler, level: int) -> Iterator[None]:
     finally:
         threading.excepthook = hook
         logging.captureWarnings(capture=False)
-        sdk.removeHandler(repeated)
+        _SDK.removeHandler(repeated)
         root.removeHandler(handler)
-        level, sdk.propagate = before
-        root.setLevel(level)
+        root.setLevel(before)
 
 
 def _writer(form: Form, terminal: bool, environ: Mapping[str, str]) -> Callable[[Line], str]:  # noqa: FBT001 - as isatty says
