@@ -1,8 +1,8 @@
 """How spans and log lines leave by OTLP. Law: a slow or dead collector costs no call, little memory, and is counted.
 
 They wait in a queue of bounded length for a thread of the SDK's, which sends them in batches. What finds no room, and
-what the collector does not take, is counted (`protos.dropped`); so is what is left when the time at the end is over, for
-then the exporter takes nothing any more.
+what the collector does not take, is counted (`protos.dropped`); so is what is left when the time at the end is over,
+for then the exporter takes nothing any more.
 """
 
 from __future__ import annotations
