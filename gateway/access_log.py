@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from protos import tracing
+from protos import dropped, tracing
 from protos.aside import aside
 from protos.complaints import Complaints
+from protos.dropped import Signal
 
 log = logging.getLogger("headrace.gateway")
 
@@ -49,6 +50,7 @@ class AccessLog:
         try:
             self._waiting.put_nowait(line)
         except queue.Full:
+            dropped.add(Signal.ACCESS_LOG, _lines(line))
             self._complaints.warn("full", "lines of the access log are lost: they come faster than they can be written")
 
 
@@ -82,6 +84,7 @@ class _File:
                 for part in _parts(text):
                     self._append(part)
         except OSError as error:
+            dropped.add(Signal.ACCESS_LOG, _lines(line))
             self._complaints.warn("lost", f"lines of the access log are lost: {self._path}: {error.strerror}")
 
     def close(self) -> None:
@@ -92,6 +95,7 @@ class _File:
         whole = b"\n" + text if self._torn else text
         self._torn = os.write(self._file, whole) < len(whole)
         if self._torn:
+            dropped.add(Signal.ACCESS_LOG)
             self._complaints.warn("torn", f"a line of the access log is torn: {self._path}: the disk is full")
 
     def _look(self) -> None:
@@ -127,6 +131,10 @@ def _parts(text: bytes) -> Iterator[bytes]:
         start = end
     if start < len(text):
         yield text[start:]
+
+
+def _lines(line: Line | bytes) -> int:
+    return line.count(b"\n") if isinstance(line, bytes) else 1
 
 
 def _text(line: Line) -> bytes:

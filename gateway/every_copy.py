@@ -71,8 +71,7 @@ async def merged(passages: Passages, exchange: Exchange, request: bytes) -> tupl
     """
     outcomes = await _ask(passages.stops, exchange, _LOOKS_WITHIN)
     for stop, error in outcomes.failures:
-        words = f"{exchange.rpc.name}: {_private(stop, error)} (request {exchange.request_id})"
-        _complaints.warn((exchange.rpc.name, stop.name), words)
+        _complaints.warn((exchange.rpc.name, stop.name), _told(exchange, _private(stop, error)))
     if not outcomes.answers:
         raise outcomes.failed()
     parts = [merge.Part(stop.holds, answer.body, alone=stop.copy.alone) for stop, answer in outcomes.answers]
@@ -91,11 +90,11 @@ async def everywhere(passages: Passages, exchange: Exchange) -> tuple[Answer, To
         raise _cannot_reach_all(unknown[0])
     outcomes = await _ask(passages.stops, exchange, _CHANGES_WITHIN)
     for stop, error in outcomes.failures:
-        log.warning("request %s: %s: %s", exchange.request_id, exchange.rpc.name, _private(stop, error))
+        _complaints.warn((exchange.rpc.name, stop.name), _told(exchange, _private(stop, error)))
     if outcomes.failures:
         raise outcomes.failed()
     if len({_content(answer.body) for _, answer in outcomes.answers}) > 1:
-        log.warning("request %s: %s: the copies answer differently", exchange.request_id, exchange.rpc.name)
+        _complaints.warn((exchange.rpc.name, "differ"), _told(exchange, "the copies answer differently"))
     return outcomes.answers[0][1], outcomes.told
 
 
@@ -158,6 +157,10 @@ def _named(names: Sequence[str]) -> str:
 
 def _words(error: HeadraceError) -> str:
     return "it does not answer" if error.reason is Reason.MODEL_NOT_READY else error.public[:_LONGEST]
+
+
+def _told(exchange: Exchange, words: str) -> str:
+    return f"{exchange.rpc.name}: {words} (request {exchange.request_id})"
 
 
 def _private(stop: Stop, error: HeadraceError) -> str:

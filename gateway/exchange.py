@@ -122,6 +122,11 @@ class Exchange:
             self._span.set_attributes(_named(self.rpc) | {tracing.REQUEST_ID: self.request_id, tracing.LANE: "python"})
 
     @property
+    def span(self) -> Span:
+        """The call's span; invalid until it is known who calls."""
+        return self._span
+
+    @property
     def age(self) -> float:
         """Seconds since the call came."""
         return self._clock() - self._started

@@ -65,8 +65,8 @@ async def follow(source: Source, take: Callable[[Settings], Awaitable[None]]) ->
             if str(error) != told:
                 unforeseen = None if isinstance(error, SettingsError | OSError) else error
                 log.error(  # noqa: TRY400
-                    "the new configuration cannot be used; the one before stays in force\n%s",
-                    error,
+                    "the new configuration cannot be used; the one before stays in force: %s",
+                    "; ".join(str(error).splitlines()),
                     exc_info=unforeseen,
                 )
             told = str(error)

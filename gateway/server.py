@@ -73,7 +73,7 @@ def run(settings: Settings, front: Front | None = None, changes: Changes | None 
     """Serve until SIGTERM or SIGINT; 0 once drained, which a second signal cuts short. Raises StartError."""
     memory.keep_freed()
     files.allow_many()
-    with logs.to_stderr():
+    with logs.written(settings.telemetry.log):
         asyncio.run(_until_stopped(settings, front, changes))
     return 0
 

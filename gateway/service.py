@@ -34,6 +34,7 @@ from gateway.stream import relay
 from gateway.upstream import Upstream
 from gateway.verify import Verifier
 from mesh.catalog import Catalog
+from protos import of_call
 from protos.boundary import refuse
 from protos.contract import LEARN_KEY
 from protos.errors import HeadraceError
@@ -197,6 +198,7 @@ class Service(grpc.GenericRpcHandler):
     async def _answer(self, rpc: Rpc, way: Way, context: Context) -> bytes | None:
         """Answer one call; whatever goes wrong becomes a status here."""
         exchange = Exchange(rpc, context, self._around)
+        of_call.begin(exchange)
         steps = self._now()
         try:
             await self._readiness.admit()

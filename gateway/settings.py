@@ -27,6 +27,7 @@ from gateway.jws import ALGORITHMS
 from gateway.keys import parse_jwks
 from gateway.rpcs import Action
 from mesh.catalog import Catalog, Frozen, Mesh, Model
+from protos.log_settings import Form, Logs
 from protos.units import Address, Duration, PerSecond, Size
 
 __all__ = ["Grant", "Issuer", "Limits", "Listen", "Settings", "SettingsError", "Telemetry", "Tls", "Upstream", "load"]
@@ -230,12 +231,21 @@ class Telemetry(Frozen):
     """Where spans go (OTLP/gRPC), what share of the traces that begin here, and under which service name.
 
     `access_log`: the file that gets a line for each call, `-` for standard output; without it there are none.
+    `logs`: whether the lines of the log go there, too; `log_format`: how they look on standard error, where `auto` is
+    JSON, but text on a terminal.
     """
 
     otlp: Annotated[str, AfterValidator(_otlp)] | None = None
     sample: Annotated[float, Field(ge=0, le=1)] = 0.1
     service: Annotated[str, Field(min_length=1)] = "headrace-gateway"
     access_log: Annotated[Path, AfterValidator(_appendable)] | None = None
+    logs: bool = True
+    log_format: Form = "auto"
+
+    @property
+    def log(self) -> Logs:
+        """Where the lines of the log go."""
+        return Logs(self.service, self.log_format, self.otlp if self.logs else None)
 
 
 class Settings(Frozen):

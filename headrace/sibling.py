@@ -66,7 +66,7 @@ def serve(socket: Path, place: int, heard: Connection, signs: Connection) -> Non
         return
     if not isinstance(said, Decide):
         return
-    with logs.to_stderr():
+    with logs.written(said.settings.telemetry.log):
         try:
             asyncio.run(_Gateway(signs).serve(socket, place, said, heard))
         except StartError as error:

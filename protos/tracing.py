@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from threading import Timer
 from typing import Any
 
 from opentelemetry.context import Context, get_value, set_value
@@ -17,7 +16,6 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace import Tracer as SdkTracer
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -31,6 +29,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes
 
+from protos.batches import Spans
 from protos.contract import SAMPLED_KEY
 
 RPC_SYSTEM = "rpc.system.name"
@@ -52,9 +51,20 @@ QUEUE_TIME = "headrace.queue.time"  # seconds
 TIME = "time"
 DURATION = "duration_ms"
 TRACE_ID = "trace_id"
+SPAN_ID = "span_id"
 PEER_ADDRESS = "network.peer.address"
 REQUEST_SIZE = "http.request.body.size"
 RESPONSE_SIZE = "http.response.body.size"
+
+# Of log lines.
+SEVERITY = "severity"
+LOGGER = "logger"
+MESSAGE = "message"
+SERVICE = "service"
+PID = "pid"
+EXCEPTION_TYPE = "exception.type"
+EXCEPTION_MESSAGE = "exception.message"
+EXCEPTION_STACK = "exception.stacktrace"
 
 REQUEST_ID_KEY = "x-request-id"  # metadata
 CONTEXT_KEYS = frozenset({"traceparent", "tracestate", "baggage"})
@@ -74,7 +84,7 @@ def provider(service: str, otlp: str | None, sample: float = 1.0) -> TracerProvi
     made = _Provider(service, sample)
     if otlp is not None:
         exporter = OTLPSpanExporter(endpoint=otlp, insecure=otlp.startswith("http://"), timeout=5)
-        made.add_span_processor(_Batches(exporter, schedule_delay_millis=500))
+        made.add_span_processor(Spans(exporter, _LAST_WORDS))
     return made
 
 
@@ -133,18 +143,6 @@ def _not_kept(parent: SpanContext) -> SpanContext:
         flags = TraceFlags(parent.trace_flags & TraceFlags.RANDOM_TRACE_ID)
         return SpanContext(parent.trace_id, span_id, is_remote=False, trace_flags=flags, trace_state=parent.trace_state)
     return SpanContext(random.getrandbits(128) or 1, span_id, is_remote=False, trace_flags=_RANDOM)
-
-
-class _Batches(BatchSpanProcessor):
-    """The SDK's own would wait 30 s for a dead collector when it is shut down."""
-
-    def shutdown(self) -> None:
-        impatience = Timer(_LAST_WORDS, self.span_exporter.shutdown)  # ends the export that runs, and all after it
-        impatience.start()
-        try:
-            super().shutdown()  # type: ignore[no-untyped-call]  # the SDK gives it no return type
-        finally:
-            impatience.cancel()
 
 
 def tracer(provider: TracerProvider | None, name: str) -> Tracer:

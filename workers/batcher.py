@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from protos import of_call
 from workers.config import Batching
 from workers.errors import not_ready, out_of_time, overloaded
 from workers.reading import Signature
@@ -101,7 +102,7 @@ class Batcher(Generic[I, W, R]):
         self._execute: Final = execute
         self._queue: deque[Job[W, R]] = deque()
         self._changed = asyncio.Event()
-        self._tasks = [asyncio.create_task(self._serve(instance)) for instance in instances]
+        self._tasks = [asyncio.create_task(self._serve(instance), context=of_call.nobodys()) for instance in instances]
 
     async def submit(self, work: W, batch: int, signature: Signature, within: float | None) -> R:
         """The result of the work, or of what `execute` raised.

@@ -17,7 +17,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
-from protos import tracing
+from protos import of_call, tracing
 from protos.boundary import as_error, refuse
 from protos.complaints import Complaints
 from protos.errors import HeadraceError, Reason
@@ -66,6 +66,10 @@ class Call:
         self.span.set_attributes(
             {tracing.VERSION_SERVED: str(version), tracing.BATCH_SIZE: batch, tracing.QUEUE_TIME: queued}
         )
+
+    def complain(self, message: str) -> None:
+        """Say in the log what went wrong with the model, once in a while; a caller may call again and again."""
+        self._complaints.warn((self._model, "complaint"), message)
 
     def judge(self, error: Exception) -> HeadraceError:
         """The error that the caller is told of; what was not foreseen is logged, for nobody else will see it."""
@@ -157,6 +161,7 @@ def _call(method: str, context: Context, records: Records) -> Iterator[Call]:
         {tracing.RPC_SYSTEM: "grpc", tracing.RPC_METHOD: method},
     )
     call = Call(context, span, ids[0] if len(ids) == 1 else "", records.complaints)
+    of_call.begin(call)
     if call.request_id:
         span.set_attribute(tracing.REQUEST_ID, call.request_id)
     try:

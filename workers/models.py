@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
+from protos.complaints import Complaints
 from protos.names import VERSION
 from workers import repository
 from workers.decoupled import DecoupledVersion
@@ -64,6 +66,7 @@ class Models:
     """
 
     def __init__(self, folder: Path, queue: int, changed: Changed) -> None:
+        self._complaints = Complaints(log, time.monotonic)
         self._folder = folder
         self._queue = queue
         self._changed = changed
@@ -137,7 +140,7 @@ class Models:
                 self._failed(name, numbers, error)
                 raise
             except Exception as error:
-                log.exception("model %s did not load", name)
+                self._complaints.warn(name, f"model {name} did not load", exc_info=error)
                 public = f"model '{name}' cannot be loaded; the worker's log says why"
                 failed = LoadError(public, f"{type(error).__name__}: {error}")
                 self._failed(name, numbers, failed)

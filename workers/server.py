@@ -22,6 +22,7 @@ from protos import grpc_service_pb2 as pb
 from protos import reflection, tracing
 from protos.complaints import Complaints
 from protos.errors import HeadraceError
+from protos.log_settings import Form, Logs
 from workers import stopping
 from workers.calls import Records, Streaming, Unary
 from workers.errors import LoadError, StartError
@@ -55,8 +56,9 @@ class Options:
     """What a worker is told.
 
     `models` are the names to load, None for all of the repository; `queue` the most requests that wait for a model
-    whose configuration sets no max_queue_size; `otlp` where spans go (`http://HOST:PORT`), None for nowhere; `drain`
-    how many seconds running calls have to finish.
+    whose configuration sets no max_queue_size; `otlp` where spans go (`http://HOST:PORT`), None for nowhere, and, with
+    `logs`, log lines; `log_format` how these look on standard error; `drain` how many seconds running calls have to
+    finish.
     """
 
     repository: Path
@@ -66,6 +68,8 @@ class Options:
     drain: float = 30.0
     models: tuple[str, ...] | None = None
     queue: int = 1024
+    logs: bool = True
+    log_format: Form = "auto"
 
 
 def run(options: Options) -> int:
@@ -73,7 +77,11 @@ def run(options: Options) -> int:
 
     A second signal ends the drain, and the calls that still run: 1.
     """
-    return stopping.run(partial(_serve, options), log)
+    return stopping.run(
+        partial(_serve, options),
+        log,
+        Logs(options.service, options.log_format, options.otlp if options.logs else None),
+    )
 
 
 async def _serve(options: Options, ready: asyncio.Event, told: asyncio.Event) -> int:

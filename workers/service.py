@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final, NoReturn
@@ -15,7 +14,6 @@ from workers.errors import LoadError, malformed, not_here, not_loadable
 from workers.model import Answer, Version
 from workers.models import Models
 
-log: Final = logging.getLogger("headrace.worker.service")
 EXTENSIONS: Final = ("model_configuration", "model_repository", "sequence", "statistics")
 _EMPTY_FINAL: Final = "triton_enable_empty_final_response"
 _FINAL: Final = "triton_final_response"
@@ -139,7 +137,7 @@ class Service:
         try:
             await self._models.load(request.model_name)
         except LoadError as error:
-            log.warning("model %s did not load: %s", request.model_name, error)
+            call.complain(f"model {request.model_name} did not load: {error}")
             raise not_loadable(error) from error
         return pb.RepositoryModelLoadResponse()
 

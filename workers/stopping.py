@@ -8,17 +8,19 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from protos import logs
+from protos.log_settings import Logs
 
 Serve = Callable[[asyncio.Event, asyncio.Event], Awaitable[int]]
 """Serves: sets the first event when it does, drains when the second is set; the value is the exit code."""
 
 
-def run(serve: Serve, log: logging.Logger) -> int:
+def run(serve: Serve, log: logging.Logger, lines: Logs) -> int:
     """Serve until SIGTERM or SIGINT, and drain; what `serve` gives, or 0 when told before it served.
 
+    `lines` says where `log`'s go, and all others'.
     A second signal ends the drain, and the calls that still run: 1. Raises what `serve` does.
     """
-    with logs.to_stderr():
+    with logs.written(lines):
         return asyncio.run(_until_told(serve, log))
 
 

@@ -10,6 +10,7 @@ import typer
 from headrace.commands import parse
 from headrace.failure import CommandError
 from headrace.listening import tried
+from protos.log_settings import Form
 
 
 def triton(  # noqa: PLR0913 - a command's options
@@ -22,7 +23,8 @@ def triton(  # noqa: PLR0913 - a command's options
         Path | None, typer.Option(exists=True, dir_okay=False, help="A tritonserver; else that of the extra triton.")
     ] = None,
     otlp: Annotated[str | None, typer.Option(metavar="URL", help="Where spans go, by OTLP/HTTP.")] = None,
-    service: Annotated[str, typer.Option(help="The service name in traces.")] = "headrace-triton",
+    service: Annotated[str, typer.Option(help="The service name in traces and log lines.")] = "headrace-triton",
+    log_format: Annotated[Form, typer.Option(help="How log lines look; auto: JSON, but text on a terminal.")] = "auto",
     drain: Annotated[str, typer.Option(metavar="DURATION", help="How long running calls may take to finish.")] = "30s",
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", parser=parse.address, help="Serve metrics for Prometheus.")
@@ -44,6 +46,8 @@ def triton(  # noqa: PLR0913 - a command's options
         except OSError as error:
             raise CommandError(f"cannot listen on {address}: {error.strerror}") from None
     try:
-        return launcher.run(Options(repository, listen, server, otlp, service, patience, metrics, tuple(more or ())))
+        return launcher.run(
+            Options(repository, listen, server, otlp, service, patience, metrics, tuple(more or ()), log_format)
+        )
     except StartError as error:
         raise CommandError(str(error)) from None

@@ -51,6 +51,13 @@ def gateway_yaml(
             }
         ],
         "upstream": upstream | {"endpoints": {MODEL: {version: list(copies) for version, copies in workers.items()}}},
-        "telemetry": {"otlp": otlp, "sample": 1.0, "service": "headrace-gateway"},
+        # The collector takes spans alone; and the log's last words are for people.
+        "telemetry": {
+            "otlp": otlp,
+            "sample": 1.0,
+            "service": "headrace-gateway",
+            "logs": False,
+            "log_format": "text",
+        },
     }
     return yaml.safe_dump(settings, sort_keys=False)

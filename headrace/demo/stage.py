@@ -129,7 +129,7 @@ async def again(stack: contextlib.AsyncExitStack, at: Surroundings, copy: Copy) 
 def _worker(at: Surroundings, version: str, listen: str) -> list[str]:
     return [
         *("worker", "--repository", str(_models(at, version)), "--listen", listen, "--drain", "1s"),
-        *("--otlp", at.otlp, "--service", f"worker-{version}"),
+        *("--otlp", at.otlp, "--no-logs", "--log-format", "text", "--service", f"worker-{version}"),
     ]
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from gateway import access_log
 from gateway.access_log import STDOUT, Line, appending
+from protos import dropped
+from protos.dropped import Signal
 
 
 class Clock:
@@ -19,6 +21,10 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def lost() -> int:
+    return dropped.counts()[Signal.ACCESS_LOG]
 
 
 def read(path: Path) -> list[dict[str, object]]:
@@ -76,21 +82,25 @@ def test_a_line_that_was_torn_does_not_spoil_the_next(
 
 
 def test_a_full_disk_is_told_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    before = lost()
     with appending(Path("/dev/full"), Clock()) as log:
         for _ in range(100):
             log.write(Line(0, {}))
+        log.write(b"one\ntwo\n")
+    assert lost() - before == 102
     assert caplog.text.count("lines of the access log are lost: /dev/full: No space left on device") == 1
 
 
 def test_a_disk_that_hangs_holds_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    over = threading.Event()
+    over, before = threading.Event(), lost()
     monkeypatch.setattr(access_log._File, "write", lambda _self, _line: over.wait(30))
     with appending(tmp_path / "access.log", Clock()) as log:
         for _ in range(11_000):
             log.write(Line(0, {}))
         assert "they come faster than they can be written" in caplog.text
+        assert 990 < lost() - before <= 1000  # the thread may have taken one
         over.set()
 
 

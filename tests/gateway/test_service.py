@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from protos import grpc_service_pb2 as pb
 from tests.gateway.tokens import Issuer
 from tests.gateway.world import INFER, SERVICE, Refusal, World, echo, failing, hanging, refusal
+from tests.lines import kept
 
 Code = grpc.StatusCode
 PRIVATE = "private-words-10.1.2.3:4567"
@@ -173,6 +174,25 @@ async def test_an_exception_of_our_own_keeps_its_words_to_itself(
     request_id = told.text.partition("(request ")[2].rstrip(")")
     assert len(request_id) == 32
     assert any(request_id in record.getMessage() and record.levelno == logging.ERROR for record in caplog.records)
+
+
+async def test_what_is_logged_in_a_call_has_its_ids(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def log_and_fail(*_arguments: object) -> None:
+        await asyncio.to_thread(logging.getLogger("a.library").error, "deep inside")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("gateway.service.forward", log_and_fail)
+    traces = [f"{number:032x}" for number in range(1, 4)]
+
+    async def call(trace: str) -> str:
+        parent = ("traceparent", f"00-{trace}-00f067aa0ba902b7-01")
+        told = await refused(world.infer(metadata=[world.bearer(), parent]))
+        return told.text.partition("(request ")[2].rstrip(")")
+
+    with kept() as lines:
+        ids = await asyncio.gather(*map(call, traces))
+    told = {(line.request_id, line.fields["trace_id"]) for line in lines if line.logger == "a.library"}
+    assert told >= set(zip(ids, traces, strict=True))  # the express lane has seen each before
 
 
 async def test_the_workers_own_details_are_handed_on(world: World) -> None:

@@ -13,6 +13,7 @@ from gateway.in_force import limits_of
 from gateway.limits import NO_LIMITS, Limits, Rate
 from gateway.rpcs import Action
 from gateway.settings import Settings, SettingsError, load
+from protos.log_settings import Logs
 from tests.gateway.certificates import Authority
 from tests.gateway.tokens import Issuer
 
@@ -109,6 +110,14 @@ def test_a_good_file(path: Path) -> None:
         "2": ("127.0.0.1:8102",),
     }
     assert (settings.telemetry.otlp, settings.telemetry.sample) == ("http://127.0.0.1:4317", 0.1)
+
+
+def test_lines_of_the_log_go_where_spans_do(path: Path) -> None:
+    assert _load(path).telemetry.log == Logs("headrace-gateway", "auto", "http://127.0.0.1:4317")
+    alone = {"HEADRACE_TELEMETRY__LOGS": "false", "HEADRACE_TELEMETRY__LOG_FORMAT": "text"}
+    assert _load(path, **alone).telemetry.log == Logs("headrace-gateway", "text")
+    [mistake] = _mistakes(path, HEADRACE_TELEMETRY__LOG_FORMAT="xml")
+    assert "'auto', 'json' or 'text'" in mistake
 
 
 def test_limits_of_a_grant(path: Path) -> None:

@@ -4,6 +4,11 @@ set -euo pipefail
 out=$(mkdir -p "${1:?usage: tools.sh DIR}" && cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 install() { [ -x "$out/$(basename "${1%@*}")" ] || (cd / && GOBIN=$out go install "$1"); }
+# The jars of a program that Maven has.
+jars() {
+  [ -d "$out/$1" ] || ! command -v mvn >/dev/null ||
+    { mvn -q -B -f "$here/$1/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$out/$1.new" && mv "$out/$1.new" "$out/$1"; }
+}
 build() { [ -x "$out/$2" ] || go build -C "$here/$1" -o "$out/$2" "$3"; }
 install github.com/bojand/ghz/cmd/ghz@v0.121.0
 install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
@@ -13,6 +18,9 @@ build istio-oracle istio-oracle .
 build istio-oracle istioctl istio.io/istio/istioctl/cmd/istioctl
 build kube-apiserver etcd go.etcd.io/etcd/server/v3
 build kube-apiserver kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
+build otelcol otelcol .
+jars kafka
+jars opensearch
 if [ ! -e "$out/silero_vad.onnx" ]; then  # a model that keeps state; its package asks for torch, which the file does not need
   scratch=$(mktemp -d)
   python3 -m pip download --quiet --no-deps --dest "$scratch" silero-vad==6.2.3

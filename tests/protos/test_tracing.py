@@ -18,7 +18,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as col
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import get_current_span
 
-from protos import tracing
+from protos import dropped, tracing
+from protos.dropped import Signal
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"
@@ -174,7 +175,7 @@ def test_a_dead_collector_blocks_no_call_and_no_end(
     caplog.set_level(logging.CRITICAL)
     provider = tracing.provider("test", request.getfixturevalue(collector_kind))
     tracer = provider.get_tracer("test")
-    slowest = 0.0
+    slowest, lost = 0.0, dropped.counts()[Signal.SPANS]
     for _ in range(5000):
         started = time.perf_counter()
         tracer.start_span("call").end()
@@ -183,3 +184,4 @@ def test_a_dead_collector_blocks_no_call_and_no_end(
     provider.shutdown()
     assert slowest < 1.0
     assert time.perf_counter() - started < 10.0
+    assert dropped.counts()[Signal.SPANS] - lost == 5000

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
+from opentelemetry.trace import INVALID_SPAN
 
+from protos import of_call
 from protos.errors import HeadraceError, Reason
 from tests.workers.conftest import until
 from workers.batcher import Batcher, Job, Rules, Run, Wait, plan
@@ -193,6 +196,23 @@ async def test_a_wrong_count_of_results_reaches_all_of_the_batch_and_no_one_else
         assert [str(outcome) for outcome in outcomes] == [f"{results} results for 2 requests"] * 2
         assert await batcher.submit(3, 1, A, None) == 0
     await batcher.close()
+
+
+async def test_what_it_runs_is_not_of_the_call_that_began_it() -> None:
+    whose: list[object] = []
+
+    async def execute(_: None, jobs: Sequence[Job[int, int]]) -> list[int]:
+        whose.append(of_call.now())
+        return [0 for _ in jobs]
+
+    async def load() -> Batcher[None, int, int]:
+        of_call.begin(SimpleNamespace(request_id="of-the-load", span=INVALID_SPAN))
+        return Batcher("m", EAGER, [None], execute)
+
+    batcher = await asyncio.create_task(load())
+    await batcher.submit(1, 1, A, None)
+    await batcher.close()
+    assert whose == [None]
 
 
 async def test_closed_it_tells_those_whose_work_runs(kitchen: Kitchen) -> None:

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from protos import tracing
+from tests.lines import kept
 from tests.workers import zoo
 from tests.workers.calling import refused, request
 from tests.workers.conftest import until
@@ -106,3 +107,13 @@ async def test_a_broken_model_does_not_fill_the_log(repository: Path, start, cap
     ]
     assert {record.name for record in told} == {"headrace.worker"}
     assert "broken" not in "".join(record.getMessage() for record in caplog.records if record not in told)
+
+
+async def test_what_is_logged_in_a_call_has_its_ids(repository: Path, start) -> None:
+    zoo.python(repository, "fails", FAILS, zoo.ONE_IN_ONE_OUT)
+    world = await start()
+    with kept() as lines:
+        call = request("fails", id="its-own", x=np.array([0]))
+        await refused(world.stub.ModelInfer(call, metadata=[CONTEXT]))
+    [line] = [line for line in lines if "broken" in line.message]
+    assert (line.request_id, line.fields["trace_id"]) == ("its-own", TRACE)

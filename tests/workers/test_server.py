@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -152,7 +153,7 @@ async def test_told_to_end_while_it_loads_it_ends(repository: Path, number: sign
         out, said = await asyncio.wait_for(worker.communicate(), 20)
         assert time.monotonic() - began < 5
     assert (worker.returncode, out) == (0, b"")
-    told = [line.partition("headrace.worker ")[2] for line in said.decode().splitlines()]
+    told = [json.loads(line)["message"] for line in said.decode().splitlines()]
     assert told == ["loading model a", "model a is loaded", "loading model sleeps", "told to end at once"]
 
 

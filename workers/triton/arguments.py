@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from protos.log_settings import Form
 from workers.triton.installed import Server
 
 _TRACES: Final = "/v1/traces"  # https://opentelemetry.io/docs/specs/otlp/#otlphttp-request
@@ -20,7 +21,7 @@ class Options:
 
     `server` is a tritonserver, None for that of the extra; `otlp` where spans go by OTLP/HTTP (`http://HOST:PORT`),
     None for nowhere; `drain` how many seconds running calls have to finish; `metrics` an address, None for none; `more`
-    are further options of tritonserver's own, which come last.
+    are further options of tritonserver's own, which come last; `log_format` is how our own log lines look.
     """
 
     repository: Path
@@ -31,6 +32,7 @@ class Options:
     drain: float = 30.0
     metrics: str | None = None
     more: tuple[str, ...] = ()
+    log_format: Form = "auto"
 
 
 def arguments(

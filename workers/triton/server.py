@@ -23,6 +23,7 @@ from protos import child
 from protos import grpc_service_pb2 as pb
 from protos.complaints import Complaints
 from protos.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from protos.log_settings import Logs
 from workers import stopping
 from workers.errors import StartError
 from workers.repository import names
@@ -46,7 +47,7 @@ def run(options: Options) -> int:
 
     A second signal ends Triton at once, and the calls that still run: 1. So does an end of Triton's own.
     """
-    return stopping.run(partial(_serve, options), log)
+    return stopping.run(partial(_serve, options), log, Logs(options.service, options.log_format))
 
 
 async def _serve(options: Options, ready: asyncio.Event, told: asyncio.Event) -> int:
