@@ -43,8 +43,11 @@ VERSION_ASKED = "headrace.model.version.asked"
 VERSION_SERVED = "headrace.model.version.served"
 REQUEST_ID = "headrace.request.id"
 CALLER = "headrace.caller"
+ISSUER = "headrace.issuer"
+SUBJECT = "headrace.subject"
 GRANT = "headrace.grant"
 REASON = "headrace.reason"
+DECISION = "headrace.decision"
 LANE = "headrace.lane"
 BATCH_SIZE = "headrace.batch.size"
 QUEUE_TIME = "headrace.queue.time"  # seconds
@@ -55,6 +58,8 @@ TRACE_ID = "trace_id"
 PEER_ADDRESS = "network.peer.address"
 REQUEST_SIZE = "http.request.body.size"
 RESPONSE_SIZE = "http.response.body.size"
+AUDIT = "headrace.audit"
+"""What a line of the audit is that tells of no call."""
 
 REQUEST_ID_KEY = "x-request-id"  # metadata
 CONTEXT_KEYS = frozenset({"traceparent", "tracestate", "baggage"})
