@@ -111,6 +111,8 @@ def _auditable(value: Path, info: ValidationInfo) -> Path:
     """As `_appendable`, but it is read, too, and put aside in its folder."""
     if value == STDOUT:
         raise ValueError("the audit is a file: each line follows from the one before, which is read")
+    if Path(info.context["folder"] if info.context else "", value).is_dir():
+        raise ValueError(f"{value} is a folder")
     path = _appendable(value, info)
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"{path.parent} cannot be written, where full files are put aside")
