@@ -6,7 +6,6 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -43,12 +42,12 @@ class Wanted:
 
 def picked(files: Iterable[File], wanted: Wanted, most: int) -> list[tuple[bytes, Fields]]:
     """The last of the lines that are wanted, 0 for all: as it stands there, and what it says. Raises OSError."""
-    found = ((line, told) for file in files for line, told in _told(file.path) if wanted.holds(told))
+    found = ((line, told) for file in files for line, told in _told(file) if wanted.holds(told))
     return list(deque(found, most or None))
 
 
-def _told(path: Path) -> Iterator[tuple[bytes, Fields]]:
-    with path.open("rb") as lines:
+def _told(file: File) -> Iterator[tuple[bytes, Fields]]:
+    with file.open() as lines:
         for line in lines:
             try:
                 told = json.loads(line)

@@ -63,7 +63,7 @@ def verify(files: Sequence[File], expect: Sequence[Link], read: Callable[[int], 
 
 def _begins(file: File, before: File | None, found: Verified) -> Wrong | None:
     """Take up the chain where the file says that it begins."""
-    with file.path.open("rb") as lines:
+    with file.open() as lines:
         previous = _previous(lines.readline())
     if previous is None:
         return Wrong("does not begin with the first line of an audit's file", file.path, 1)
@@ -80,7 +80,7 @@ def _begins(file: File, before: File | None, found: Verified) -> Wrong | None:
 
 def _of_file(file: File, found: Verified, read: Callable[[int], None]) -> Wrong | None:
     piece = b""  # that is no line
-    lines = _counted(file.path, read)
+    lines = _counted(file, read)
     ahead = next(lines, None)
     while ahead is not None:
         (at, line), ahead = ahead, next(lines, None)
@@ -100,8 +100,8 @@ def _of_file(file: File, found: Verified, read: Callable[[int], None]) -> Wrong 
     return None
 
 
-def _counted(path: Path, read: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
-    with path.open("rb") as lines:
+def _counted(file: File, read: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
+    with file.open() as lines:
         done = 0
         for at, line in enumerate(lines, start=1):
             yield at, line

@@ -14,6 +14,8 @@ import pytest
 from gateway.access_log import Line, text_of
 from gateway.audit_file import AuditFile, rotated
 from gateway.audited import who
+from headrace.audit.files import in_order
+from headrace.audit.verified import verify as verified
 from tests.gateway import world as worlds
 from tests.gateway.tokens import Issuer
 from tests.headrace.called import Done, headrace
@@ -179,6 +181,24 @@ def test_a_file_of_another_chain(files: list[Path], tmp_path: Path) -> None:
     other = rotated(tmp_path / "other" / "audit.jsonl")[1]
     files[1].write_bytes(other.read_bytes())
     assert "does not go on from the end of" in verify(files[-1]).stdout
+
+
+def test_a_file_that_is_rotated_while_it_is_read(files: list[Path]) -> None:
+    """What is read is what was there."""
+    path = files[-1]
+    found = in_order([path])
+    path.rename(path.with_name("audit.jsonl.000000009999"))
+    AuditFile(path, 2**30, 0, lambda: 0).append(deque([call(9)]))
+    result = verified(found, [], lambda _size: None)
+    assert (result.wrong, result.lines) == (None, len(files) + 60)
+    assert verify(path).returncode == 0
+
+
+def test_an_empty_file_is_none(files: list[Path]) -> None:
+    files[-1].rename(files[-1].with_name("audit.jsonl.000000009999"))
+    files[-1].touch()
+    assert verify(files[-1]).returncode == 0
+    assert verify(files[-1].parent).returncode == 0
 
 
 def test_what_is_missing_at_the_end_takes_word_from_elsewhere(path: Path) -> None:
