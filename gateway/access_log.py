@@ -99,7 +99,7 @@ class _File:
         now = self._clock()
         if now - self._looked_at < _LOOK:
             return
-        if not _same(self._path, self._file):
+        if not same(self._path, self._file):
             file = _opened(self._path)
             os.close(self._file)
             self._file = file
@@ -110,7 +110,7 @@ def _opened(path: Path) -> int:
     return os.dup(1) if path == STDOUT else os.open(path, _APPEND, _MODE)
 
 
-def _same(path: Path, file: int) -> bool:
+def same(path: Path, file: int) -> bool:
     """Whether the open file is the one that is there."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file))

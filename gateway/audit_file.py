@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from gateway.access_log import written_time
+from gateway.access_log import same, written_time
 from gateway.audit_chain import BEGINNING, Link, link_of, linked
 from protos import tracing
 
@@ -86,7 +86,7 @@ class AuditFile:
                 self._file, self._size = os.open(self._path, _OPEN, _MODE), _UNKNOWN
             fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
-                if _same(self._path, self._file) and not self._rotated(self._file):
+                if same(self._path, self._file) and not self._rotated(self._file):
                     yield self._file
                     return
             finally:
@@ -141,7 +141,7 @@ class AuditFile:
             for old in rotated(self._path)[: -self._keep] if self._keep else ():
                 old.unlink()
         except OSError as error:
-            if not _same(self._path, file):
+            if not same(self._path, file):
                 log.warning("an old file of the audit cannot be removed: %s", error)
                 return True
             self._rotate *= 2
@@ -187,10 +187,3 @@ def rotated(path: Path) -> list[Path]:
         found = [one for one in path.parent.iterdir() if name.fullmatch(one.name)]
         return sorted(found, key=lambda one: int(one.suffix[1:]))
     return []
-
-
-def _same(path: Path, file: int) -> bool:
-    """Whether the open file is the one that is there."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(path.stat(), os.fstat(file))
-    return False
