@@ -75,7 +75,7 @@ class _File:
 
     def write(self, line: Line | bytes) -> None:
         """Append whole lines; where that fails they are lost."""
-        text = line if isinstance(line, bytes) else _text(line)
+        text = line if isinstance(line, bytes) else text_of(line)
         try:
             if self._path != STDOUT:
                 self._look()
@@ -103,7 +103,7 @@ class _File:
         now = self._clock()
         if now - self._looked_at < _LOOK:
             return
-        if not _same(self._path, self._file):
+        if not same(self._path, self._file):
             file = _opened(self._path)
             os.close(self._file)
             self._file = file
@@ -114,7 +114,7 @@ def _opened(path: Path) -> int:
     return os.dup(1) if path == STDOUT else os.open(path, _APPEND, _MODE)
 
 
-def _same(path: Path, file: int) -> bool:
+def same(path: Path, file: int) -> bool:
     """Whether the open file is the one that is there."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file))
@@ -137,9 +137,14 @@ def _lines(line: Line | bytes) -> int:
     return line.count(b"\n") if isinstance(line, bytes) else 1
 
 
-def _text(line: Line) -> bytes:
-    seconds, rest = divmod(line.began, 1_000_000_000)
-    began = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1_000_000:03d}Z"
-    fields = {tracing.TIME: began, **line.fields}
+def text_of(line: Line) -> bytes:
+    """As it is written, with its end."""
+    fields = {tracing.TIME: written_time(line.began), **line.fields}
     # In the order of the Envoy's; plain ASCII, so that what a caller calls a model ends no line.
     return f"{json.dumps(fields, sort_keys=True, separators=(',', ':'))}\n".encode()
+
+
+def written_time(nanoseconds: int) -> str:
+    """A time since the epoch as RFC 3339 has it, in UTC, to the millisecond."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1_000_000:03d}Z"

@@ -53,12 +53,14 @@ LEEWAY = 0.5  # seconds
 class Around:
     """What an exchange has around it: who is told of its end, and whether an Envoy of ours tells who has called.
 
+    `of_messages`: who is told, too, what is decided of messages of a stream, as if each were a call that ends by that.
     `clock` is monotonic, in seconds.
     """
 
     tracer: Tracer
     clock: Callable[[], float]
     observers: Sequence[Observer] = ()
+    of_messages: Sequence[Observer] = ()
     fronted: bool = False
 
 
@@ -255,6 +257,11 @@ class Exchange:
             ended = self._ended(outcome, error)
             for observe in self._around.observers:
                 observe(ended)
+
+    def decided(self, error: HeadraceError | None = None) -> None:
+        """Tell of a message of a stream, which may go on: that it is refused, or else allowed."""
+        for observe in self._around.of_messages:
+            observe(self._ended(error.status if error else grpc.StatusCode.OK, error))
 
     def _ended(self, outcome: grpc.StatusCode, error: HeadraceError | None) -> Ended:
         return Ended(

@@ -42,6 +42,7 @@ class Built:
     upstream: Callable[[Settings], Upstream]
     draw: Callable[[], float]
     pinned: Pinned
+    account: Callable[[], None]
 
 
 class InForce:
@@ -72,6 +73,7 @@ class InForce:
             refusals=built.refusals,
             draw=built.draw,
             pinned=built.pinned,
+            account=built.account,
             now=lambda: self.steps,
         )
         self.settings = settings

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final, Protocol
 
+from gateway.audit import Audit
 from gateway.authorize import Permit
 from gateway.call import Call
 from gateway.choose import Route
@@ -54,7 +55,7 @@ class Front:
 
     It asks for the generation at `asked`, if it asks this process. `shared`: the folder of what the processes behind it
     keep together, where there are several, of which this has the `place`, from 0. `open` gives the door, which is there
-    while inside.
+    while inside, and whose own calls are audited there.
     """
 
     socket: Path
@@ -62,7 +63,7 @@ class Front:
     shared: Path | None
     place: int
     cluster_of: Callable[[Settings, Model, str], str]
-    open: Callable[[], AbstractAsyncContextManager[Door]]
+    open: Callable[[Audit | None], AbstractAsyncContextManager[Door]]
 
 
 class Generation:

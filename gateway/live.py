@@ -18,7 +18,7 @@ from gateway.settings import Settings, SettingsError, load
 log = logging.getLogger("headrace.gateway")
 
 _LOOK: Final = 0.2  # seconds between looks at the file
-_FIXED: Final = ("listen", "issuers", "mesh", "telemetry")
+_FIXED: Final = ("listen", "issuers", "mesh", "telemetry", "audit")
 
 _AGAIN: Final = 2.0  # seconds after which what could not be taken is tried again
 

@@ -11,10 +11,14 @@ from protos.errors import HeadraceError, Reason
 
 
 class Readiness:
-    """Ready while callers can be verified (`verifiable`) and the process is not on its way out."""
+    """Ready while callers can be verified (`verifiable`) and the process is not on its way out.
 
-    def __init__(self, verifiable: Callable[[], bool]) -> None:
+    And not while it is `unaccountable`: calls must be audited, and cannot be.
+    """
+
+    def __init__(self, verifiable: Callable[[], bool], unaccountable: Callable[[], bool] = lambda: False) -> None:
         self._verifiable = verifiable
+        self._unaccountable = unaccountable
         self._draining = asyncio.Event()
         self._closing = asyncio.Event()
         self._gone = asyncio.Event()
@@ -22,7 +26,7 @@ class Readiness:
     @property
     def ready(self) -> bool:
         """Whether new calls are welcome."""
-        return self._verifiable() and not self._draining.is_set()
+        return self._verifiable() and not self._draining.is_set() and not self._unaccountable()
 
     @property
     def closing(self) -> bool:
@@ -35,6 +39,16 @@ class Readiness:
             await self._gone.wait()
             raise HeadraceError(
                 grpc.StatusCode.UNAVAILABLE, Reason.DRAINING, "this gateway is stopping; call another", retry_after=0.1
+            )
+
+    def account(self) -> None:
+        """Raises HeadraceError AUDIT_UNAVAILABLE: what is called now nobody could be told of."""
+        if self._unaccountable():
+            raise HeadraceError(
+                grpc.StatusCode.UNAVAILABLE,
+                Reason.AUDIT_UNAVAILABLE,
+                "calls are audited here, and the audit cannot be written",
+                retry_after=1.0,
             )
 
     def drain(self) -> None:

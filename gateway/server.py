@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -19,11 +19,12 @@ from aiohttp import web
 from grpc_health.v1 import health
 from opentelemetry.sdk.trace import TracerProvider
 
-from gateway import files, logged, memory
-from gateway.access_log import appending
+from gateway import audited, files, logged, memory
+from gateway.access_log import Line, appending
 from gateway.admin import application
 from gateway.admission import Admission
 from gateway.asked import answering
+from gateway.audit import Audit, auditing
 from gateway.direct import Direct
 from gateway.ended import Observer
 from gateway.exchange import Around
@@ -112,7 +113,8 @@ async def serving(
     """
     async with contextlib.AsyncExitStack() as stack:
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
-        observers = tuple(_observers(settings, stack))
+        audit = _audit(settings, stack)
+        observers = tuple(_observers(settings, audit, stack))
         issuers = await trusted(settings, stack)
         door: Door | None = None
 
@@ -121,7 +123,7 @@ async def serving(
                 issuer.keys.current.keys for issuer in issuers
             )
 
-        readiness = Readiness(takes_calls)
+        readiness = Readiness(takes_calls, lambda: audit is not None and audit.refuses)
         in_force = InForce(settings)
         quotas, pinned = _kept_together(settings, front, stack)
 
@@ -140,6 +142,7 @@ async def serving(
             refusals=refusals,
             draw=random.random,
             pinned=pinned,
+            account=readiness.account,
         )
         in_force.take(settings, built, teaches=teaches)
         stack.push_async_callback(in_force.close)
@@ -149,7 +152,8 @@ async def serving(
         def now() -> Steps:
             return in_force.steps
 
-        around = Around(tracer, time.monotonic, observers, fronted=front is not None)
+        of_messages = tuple(_audited(audited.of_messages, settings, audit))
+        around = Around(tracer, time.monotonic, observers, of_messages, fronted=front is not None)
         service = Service(now, readiness, refusals, around)
         server.add_generic_rpc_handlers((service, Health(now, readiness, refusals, time.monotonic)))
         reflection.enable(server, SERVICE, health.SERVICE_NAME)
@@ -160,7 +164,7 @@ async def serving(
             server.add_insecure_port(f"unix:{front.socket}")
         await server.start()
         stack.push_async_callback(server.stop, None)
-        door = await stack.enter_async_context(front.open()) if front else None
+        door = await stack.enter_async_context(front.open(audit)) if front else None
         try:
             async with followed(changes, in_force, built, door):
                 yield Addresses(door.address if door else address, admin, asked)
@@ -230,13 +234,34 @@ def _provider(telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> TracerP
     return provider
 
 
-def _observers(settings: Settings, stack: contextlib.AsyncExitStack) -> Iterator[Observer]:
+def _audit(settings: Settings, stack: contextlib.AsyncExitStack) -> Audit | None:
+    """The audit, where there is to be one."""
+    asked = settings.audit
+    if asked is None:
+        return None
+    if settings.listen.express == "external":
+        log.warning("calls that the mesh's own Envoy carries are not in the audit: Python does not see them")
+    try:
+        return stack.enter_context(auditing(asked.file, asked.rotate, asked.keep, refuses=asked.on_failure == "refuse"))
+    except OSError as error:
+        raise StartError(f"the audit {asked.file} cannot be written: {error.strerror}") from None
+
+
+def _observers(settings: Settings, audit: Audit | None, stack: contextlib.AsyncExitStack) -> Iterator[Observer]:
     """Who looks at each call that Python has answered."""
     if (path := settings.telemetry.access_log) is not None:
         try:
             yield logged.to(stack.enter_context(appending(path, time.monotonic)))
         except OSError as error:
             raise StartError(f"the access log {path} cannot be opened: {error.strerror}") from None
+    yield from _audited(audited.to, settings, audit)
+
+
+def _audited(
+    to: Callable[[Callable[[Line], None], float], Observer], settings: Settings, audit: Audit | None
+) -> Iterator[Observer]:
+    if audit is not None and settings.audit is not None:
+        yield to(audit.write, settings.audit.sample)
 
 
 def _kept_together(settings: Settings, front: Front | None, stack: contextlib.AsyncExitStack) -> tuple[Quotas, Pinned]:

@@ -46,7 +46,8 @@ _AT_ONCE: Final = 0.2  # seconds in which nothing changes that anyone was promis
 class Steps:
     """What the steps of a call need; `draw` gives luck in [0, 1). `lane` is there where an Envoy is in front.
 
-    `now` gives the steps that hold at the moment: a stream may outlive those with which it began.
+    `now` gives the steps that hold at the moment: a stream may outlive those with which it began. `account` raises
+    HeadraceError where calls must be audited, and cannot be.
     """
 
     verifier: Verifier
@@ -59,6 +60,7 @@ class Steps:
     refusals: Refusals
     draw: Callable[[], float]
     pinned: Pinned
+    account: Callable[[], None]
     now: Callable[[], Steps]
 
     async def answer_locally(self, exchange: Exchange) -> bytes:
@@ -95,14 +97,17 @@ class Steps:
                 exchange.asks(call)
                 now = self.now()
                 try:
+                    now.account()
                     permit, route = now.decide(caller, call)
                 except HeadraceError as error:  # of which the stream's own end will say nothing
                     self.refusals.told(error, exchange.request_id, call.model if call.model in now.catalog else "")
+                    exchange.decided(error)
                     raise
                 exchange.permitted(permit)
                 if permit.model not in models:
                     running.enter_context(now.admission.streaming(permit))
                     models.add(permit.model)
+                    exchange.decided()
                 return permit, route, now.upstream
 
             async def still(models: Collection[str]) -> float:
@@ -202,6 +207,8 @@ class Service(grpc.GenericRpcHandler):
         steps = self._now()
         try:
             await self._readiness.admit()
+            if not rpc.open:
+                self._readiness.account()
             answer = await way(steps, exchange)
         except asyncio.CancelledError:
             exchange.end(self._cut_short(exchange))

@@ -30,7 +30,19 @@ from mesh.catalog import Catalog, Frozen, Mesh, Model
 from protos.log_settings import Form, Logs
 from protos.units import Address, Duration, PerSecond, Size
 
-__all__ = ["Grant", "Issuer", "Limits", "Listen", "Settings", "SettingsError", "Telemetry", "Tls", "Upstream", "load"]
+__all__ = [
+    "Audit",
+    "Grant",
+    "Issuer",
+    "Limits",
+    "Listen",
+    "Settings",
+    "SettingsError",
+    "Telemetry",
+    "Tls",
+    "Upstream",
+    "load",
+]
 
 _FILE: Final = "file:"
 
@@ -93,6 +105,20 @@ def _appendable(value: Path, info: ValidationInfo) -> Path:
         raise ValueError(f"there is no folder {path.parent}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ValueError(f"{path} cannot be written")
+    return path
+
+
+def _auditable(value: Path, info: ValidationInfo) -> Path:
+    """As `_appendable`, but it is read, too, and put aside in its folder."""
+    if value == STDOUT:
+        raise ValueError("the audit is a file: each line follows from the one before, which is read")
+    if Path(info.context["folder"] if info.context else "", value).is_dir():
+        raise ValueError(f"{value} is a folder")
+    path = _appendable(value, info)
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path.parent} cannot be written, where full files are put aside")
+    if path.exists() and not os.access(path, os.R_OK):
+        raise ValueError(f"{path} cannot be read")
     return path
 
 
@@ -248,6 +274,20 @@ class Telemetry(Frozen):
         return Logs(self.service, self.log_format, self.otlp if self.logs else None)
 
 
+class Audit(Frozen):
+    """Where the audit is written, and of which share of allowed inference; of all else each call has its line.
+
+    `on_failure`: whether calls go on where it cannot be written, or are refused. A file of `rotate` bytes is put aside,
+    under another name in the same folder, and of those the last `keep` are kept; 0: all.
+    """
+
+    file: Annotated[Path, AfterValidator(_auditable)]
+    sample: Annotated[float, Field(ge=0, le=1)] = 1.0
+    on_failure: Literal["continue", "refuse"] = "continue"
+    rotate: Annotated[Size, Field(ge=4096)] = 100 * 1024 * 1024
+    keep: Annotated[int, Field(ge=0)] = 0
+
+
 class Settings(Frozen):
     """All of `headrace.yaml`."""
 
@@ -258,6 +298,7 @@ class Settings(Frozen):
     upstream: Upstream
     mesh: Mesh = Mesh()
     telemetry: Telemetry = Telemetry()
+    audit: Audit | None = None
 
     @property
     def catalog(self) -> Catalog:
@@ -379,6 +420,8 @@ def _incoherent(settings: Settings) -> Iterator[tuple[Place, str]]:
             yield ("models", index, "name"), f"there is another model {name}"
         for place, what in _incoherent_model(settings.models[index], upstream):
             yield ("models", index, *place), what
+    if settings.audit is not None and settings.audit.file == settings.telemetry.access_log:
+        yield ("audit", "file"), "is the access log's"
     yield from _incoherent_access(settings)
     yield from ((("upstream", *place), what) for place, what in _incoherent_upstream(settings))
 

@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 import typer
 
-from headrace.commands import config, demo, doctor, gateway, infer, mesh, plain, token, triton, worker
+from headrace.commands import audit, config, demo, doctor, gateway, infer, mesh, plain, token, triton, worker
 from headrace.failure import CommandError
 from headrace.printable import printable
 
@@ -37,6 +37,7 @@ app.add_typer(token.app, name="token")
 app.command(cls=plain.Command)(infer.infer)
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(config.app, name="config")
+app.add_typer(audit.app, name="audit")
 app.command(cls=plain.Command)(doctor.doctor)
 
 

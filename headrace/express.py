@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from gateway import answer, headers, lane
+from gateway import answer, audited, headers, lane
+from gateway.access_log import appending
+from gateway.audit import Audit
 from gateway.exchange import LEEWAY
 from gateway.limits import LEASE
 from gateway.rpcs import RPCS
@@ -23,7 +26,9 @@ from headrace.listening import tried
 from headrace.relayed import relayed
 from headrace.siblings import Siblings
 from mesh.express.access_log import AccessLog
+from mesh.express.audited import Audit as AuditLines
 from mesh.express.front import Front, Tls
+from mesh.express.lines import Lines, Said
 from mesh.express.rules import ASKED, PLACEHOLDER, Metadata, Refusal, Rules, Words
 from mesh.express.traced import Tracing
 from mesh.local.files import CLUSTERS
@@ -33,6 +38,7 @@ from protos.contract import MODEL_NAME, MODEL_VERSION
 from protos.errors import HeadraceError, unforeseen
 
 _CARRIED: Final = {tracing.RPC_METHOD: lane.PATH.removeprefix("/"), tracing.LANE: "express"}
+_MOST: Final = 256  # pieces of lines that wait for the access log's disk
 _OF_METADATA: Final = {
     tracing.MODEL: MODEL_NAME,
     tracing.VERSION_ASKED: MODEL_VERSION,
@@ -47,10 +53,10 @@ def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
     made = front_of(settings, folder)
 
     @contextlib.asynccontextmanager
-    async def door() -> AsyncIterator[lane.Door]:
+    async def door(audit: Audit | None) -> AsyncIterator[lane.Door]:
         _listen_once(made.address)
         siblings = Siblings(settings)
-        with relayed(made.access_log, settings.telemetry.access_log):
+        with taken(settings, made.lines, audit):
             async with siblings.kept(made.python[1:]), opened(made, binary, clusters, settings, siblings) as opening:
                 yield opening
 
@@ -72,7 +78,7 @@ def front_of(settings: Settings, folder: Path) -> Front:
         rules=rules(settings),
         tracing=traces(settings),
         traced=folder / "traced.sock",
-        access_log=access_log(settings, folder),
+        lines=[*lines(settings, folder)],
     )
 
 
@@ -137,13 +143,31 @@ def traces(settings: Settings) -> Tracing | None:
     )
 
 
-def access_log(settings: Settings, folder: Path) -> AccessLog | None:
-    """The Python lane's lines, in the lane's own terms; they come to the file by way of us."""
-    if settings.telemetry.access_log is None:
-        return None
+def lines(settings: Settings, folder: Path) -> Iterator[Lines]:
+    """The Python lane's lines, in the lane's own terms; they come to their files by way of us."""
+    if settings.telemetry.access_log is not None:
+        yield AccessLog(folder / "access_log.pipe", _said())
+    if settings.audit is not None:
+        decisions = (audited.ALLOWED, audited.REFUSED, audited.UNDECIDED)
+        yield AuditLines(folder / "audit.pipe", _said(), settings.audit.sample, *decisions)
+
+
+@contextlib.contextmanager
+def taken(settings: Settings, kinds: Sequence[Lines], audit: Audit | None) -> Iterator[None]:
+    """While inside, the lines that the Envoy writes are handed to whom they are for."""
+    with contextlib.ExitStack() as stack:
+        for kind in kinds:
+            if isinstance(kind, AuditLines) and audit is not None:
+                stack.enter_context(relayed(kind.path, audit.write_carried))
+            elif isinstance(kind, AccessLog) and (path := settings.telemetry.access_log) is not None:
+                file = stack.enter_context(appending(path, time.monotonic, _MOST))
+                stack.enter_context(relayed(kind.path, file.write))
+        yield
+
+
+def _said() -> Said:
     refusals = (answer.out_of_time(), answer.overloaded(), answer.not_ready(), unforeseen(PLACEHOLDER, ""))
-    return AccessLog(
-        path=folder / "access_log.pipe",
+    return Said(
         fixed=_CARRIED,
         of_metadata=_OF_METADATA,
         reasons={_number(error): str(error.reason) for error in refusals},

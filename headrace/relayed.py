@@ -1,8 +1,8 @@
-"""The lines of the Envoy in front, on their way to the access log. Law: what is written there is whole.
+"""The lines of the Envoy in front, on their way to a file of ours. Law: what is handed on is whole.
 
-Envoy writes what has gathered in pieces that end anywhere, between which another's lines would stand. So it writes into
-a pipe of ours, and here a thread takes whole lines from it. It never waits for the file: Envoy would keep in memory
-what it cannot write, without bound.
+Envoy writes what has gathered in pieces that end anywhere, between which another's lines would stand. So it writes
+into a pipe of ours, and here a thread takes whole lines from it. Who is handed them must not wait: Envoy would keep in
+memory what it cannot write, without bound.
 """
 
 from __future__ import annotations
@@ -11,63 +11,57 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
 from typing import Final
 
-from gateway.access_log import AccessLog as File
-from gateway.access_log import appending
-from mesh.express.access_log import AccessLog
-
 log = logging.getLogger("headrace.gateway.express")
 
 _TAKEN: Final = 64 * 1024  # bytes at a time, which is what a pipe holds
-_MOST: Final = 256  # of these that wait
 _LAST_WORDS: Final = 1.0  # seconds that the last lines may take
 _AGAIN: Final = 0.02  # seconds
 _PAUSE: Final = 1.0  # seconds after which what failed is tried again
 
+Take = Callable[[bytes], None]
+"""Is handed whole lines."""
+
 
 @contextlib.contextmanager
-def relayed(log: AccessLog | None, path: Path | None) -> Iterator[None]:
-    """While inside, lines that any Envoy writes there are appended to the file at the path."""
-    if log is None or path is None:
-        yield
-        return
-    os.mkfifo(log.path, 0o600)
+def relayed(pipe: Path, take: Take) -> Iterator[None]:
+    """While inside, lines that any Envoy writes there are handed on."""
+    os.mkfifo(pipe, 0o600)
     over = Event()
-    with appending(path, time.monotonic, _MOST) as file:
-        thread = Thread(target=_relay, args=(log.path, file, over), name="lines of the lane", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            until = time.monotonic() + _LAST_WORDS
-            while thread.is_alive() and time.monotonic() < until:
-                _wake(log.path)
-                thread.join(_AGAIN)
+    thread = Thread(target=_relay, args=(pipe, take, over), name="lines of the lane", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        until = time.monotonic() + _LAST_WORDS
+        while thread.is_alive() and time.monotonic() < until:
+            _wake(pipe)
+            thread.join(_AGAIN)
 
 
-def _relay(pipe: Path, file: File, over: Event) -> None:
+def _relay(pipe: Path, take: Take, over: Event) -> None:
     """Until it is over: an Envoy waits until somebody reads what it writes."""
     while not over.is_set():
         try:
-            _take(pipe, file)
+            _take(pipe, take)
         except OSError as error:
             log.warning("lines of the lane cannot be read: %s; it is tried again", error.strerror)
             over.wait(_PAUSE)
 
 
-def _take(pipe: Path, file: File) -> None:
+def _take(pipe: Path, take: Take) -> None:
     """All that the next Envoy writes."""
     with pipe.open("rb", buffering=0) as lines:  # waits for it
         rest = b""  # of one that was killed: nobody has the end
         while some := lines.read(_TAKEN):
             whole, end, rest = (rest + some).rpartition(b"\n")
             if end:
-                file.write(whole + end)
+                take(whole + end)
 
 
 def _wake(pipe: Path) -> None:

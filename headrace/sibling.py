@@ -20,6 +20,7 @@ from threading import Thread
 from typing import Final, NamedTuple
 
 from gateway import lane, memory
+from gateway.audit import Audit
 from gateway.in_force import Built, InForce
 from gateway.server import StartError, serving
 from gateway.settings import Settings
@@ -132,7 +133,7 @@ class _Gateway:
             raise
 
     @contextlib.asynccontextmanager
-    async def _opened(self) -> AsyncIterator[lane.Door]:
+    async def _opened(self, _audit: Audit | None) -> AsyncIterator[lane.Door]:
         yield self
 
     async def find(self, *settings: Settings) -> None:

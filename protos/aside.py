@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from threading import Thread
 from typing import Final, TypeVar
 
@@ -22,8 +23,29 @@ def aside(
 
     `then` is called when it has taken the last; a thread that hangs is left as it is. What `take` raises ends it.
     """
+
+    def each(some: Sequence[T]) -> None:
+        for one in some:
+            take(one)
+
+    with in_batches(each, name, most, then, at_once=1) as waiting:
+        yield waiting
+
+
+@contextlib.contextmanager
+def in_batches(
+    take: Callable[[Sequence[T]], None],
+    name: str,
+    most: int = _MOST,
+    then: Callable[[], None] = lambda: None,
+    every: float | None = None,
+    at_once: int = 1000,
+) -> Iterator[queue.Queue[T | None]]:
+    """As `aside`; it takes `at_once` what waits, and nothing where for `every` seconds nothing came."""
     waiting: queue.Queue[T | None] = queue.Queue(most)
-    thread = Thread(target=_taken, args=(waiting, take, then), name=name, daemon=True)
+    thread = Thread(
+        target=_taken, args=(functools.partial(_some, waiting, every, at_once), take, then), name=name, daemon=True
+    )
     thread.start()
     try:
         yield waiting
@@ -33,7 +55,22 @@ def aside(
         thread.join(_LAST_WORDS)
 
 
-def _taken(waiting: queue.Queue[T | None], take: Callable[[T], None], then: Callable[[], None]) -> None:
-    while (one := waiting.get()) is not None:
-        take(one)
+def _taken(
+    next_ones: Callable[[], list[T | None]], take: Callable[[Sequence[T]], None], then: Callable[[], None]
+) -> None:
+    over = False
+    while not over:
+        some = next_ones()
+        over = some[-1:] == [None]
+        take([one for one in some if one is not None])
     then()
+
+
+def _some(waiting: queue.Queue[T | None], every: float | None, at_once: int) -> list[T | None]:
+    """What waits, up to the end; waits for the first."""
+    some: list[T | None] = []
+    with contextlib.suppress(queue.Empty):
+        some.append(waiting.get(timeout=every))
+        while some[-1] is not None and len(some) < at_once:
+            some.append(waiting.get_nowait())
+    return some

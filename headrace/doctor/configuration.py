@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.access_log import STDOUT
-from gateway.settings import Settings, SettingsError, load
+from gateway.settings import Audit, Settings, SettingsError, load
 from headrace.configured import good
 from headrace.doctor.finding import Finding
 
@@ -41,7 +41,7 @@ def _do(mistake: str) -> str:
 
 
 def files(settings: Settings) -> Iterator[Finding]:
-    """Whether strangers can read the private key; that the access log can be written, loading has found."""
+    """Whether strangers can read the private key, or change the audit; that logs can be written, loading has found."""
     tls = settings.listen.tls
     if tls is not None:
         if tls.key.stat().st_mode & stat.S_IROTH:
@@ -53,3 +53,14 @@ def files(settings: Settings) -> Iterator[Finding]:
     log = settings.telemetry.access_log
     if log not in (None, STDOUT):
         yield Finding("permissions", "ok", f"access log: {log} can be written")
+    if settings.audit is not None:
+        yield from _audit(settings.audit)
+
+
+def _audit(audit: Audit) -> Iterator[Finding]:
+    folder = audit.file.parent
+    if (folder if not audit.file.exists() else audit.file).stat().st_mode & stat.S_IWOTH:
+        do = f"run chmod o-w {audit.file if audit.file.exists() else folder}"
+        yield Finding("permissions", "warning", f"the audit {audit.file} can be changed by anybody here", do)
+    else:
+        yield Finding("permissions", "ok", f"audit: {audit.file} can be written, and not by anybody")

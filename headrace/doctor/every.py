@@ -66,10 +66,11 @@ async def _ports(settings: Settings) -> AsyncIterator[Finding]:
 
 
 def _folders(settings: Settings | None, environ: Mapping[str, str]) -> list[Path]:
-    """Where a gateway writes: its sockets, and its access log."""
+    """Where a gateway writes: its sockets, its access log, and its audit; each once."""
     log = None if settings is None else settings.telemetry.access_log
+    audit = None if settings is None or settings.audit is None else settings.audit.file
     written = Path(environ.get("TMPDIR") or "/tmp")  # noqa: S108 - not tempfile's: that writes to find out
-    return [written, *([] if log in (None, STDOUT) else [log.parent])]
+    return list(dict.fromkeys([written, *(path.parent for path in (log, audit) if path not in (None, STDOUT))]))
 
 
 def _free(folder: Path) -> int:

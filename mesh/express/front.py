@@ -20,8 +20,8 @@ from mesh.envoy.proto import (
     typed,
 )
 from mesh.envoy.reading import part
-from mesh.express.access_log import CARRIED, AccessLog, filters, loggers, peer_told
 from mesh.express.clusters import HEALTH, at, cluster, copies, pipe
+from mesh.express.lines import CARRIED, Lines, filters, peer_told
 from mesh.express.parts import CLUSTER_KEY, EXPRESS, IDLE, LANE_KEY, carried, held, lua, manager, router
 from mesh.express.rules import ASKED, PYTHON, Rules
 from mesh.express.traced import COLLECTOR, TRACED, Tracing
@@ -59,7 +59,7 @@ class Front:
     """One Envoy: where it listens, and sockets: of Python's processes, of the first for questions, and its own.
 
     `clusters`: the file that says where calls may go (`mesh.local.files`). `largest`: bytes of a request. Without
-    `tracing` no call is traced here, without `access_log` none leaves a line.
+    `tracing` no call is traced here, without `lines` none leaves one.
     """
 
     address: str
@@ -72,7 +72,7 @@ class Front:
     rules: Rules
     tracing: Tracing | None
     traced: Path
-    access_log: AccessLog | None
+    lines: Sequence[Lines]
 
 
 def bootstrap(front: Front) -> Json:
@@ -81,7 +81,7 @@ def bootstrap(front: Front) -> Json:
     listeners = [_listener(front)]
     clusters = [_python(front.python), cluster(ASKED, [pipe(front.asked)])]
     if front.tracing is not None:
-        listeners.append(traced_listener(front.tracing, front.traced, tells=front.access_log is not None))
+        listeners.append(traced_listener(front.tracing, front.traced, tells=bool(front.lines)))
         clusters += [cluster(TRACED, [pipe(front.traced)]), copies(COLLECTOR, [front.tracing.collector])]
     return {
         "node": {"id": "headrace-gateway", "cluster": "headrace-gateway"},
@@ -128,8 +128,8 @@ def _http(front: Front) -> Json:
         stat_prefix="front",
         **manager(),
         route_config={"name": "front", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(front)}]},
-        http_filters=[*filters(front.access_log, lua(front.rules)), router()],
-        access_log=loggers(front.access_log),
+        http_filters=[*filters(front.lines, lua(front.rules)), router()],
+        access_log=[logger for kind in front.lines for logger in kind.loggers()] or None,
     )
 
 
@@ -138,7 +138,7 @@ def _routes(front: Front) -> list[Json]:
     bounded = {"max_stream_duration": {"grpc_timeout_header_max": "0s"}}
     to_copies = {"cluster_header": CLUSTER_KEY, "timeout": "0s", "idle_timeout": "0s", **bounded}
     python: Json = {"cluster": PYTHON, "timeout": "0s", "idle_timeout": "0s", **_again(front.python)}
-    told, most = peer_told(front.access_log), held(front.largest)
+    told, most = peer_told(front.lines), held(front.largest)
     undecided = python | {"idle_timeout": IDLE}
     return [
         {"match": {"prefix": "/", "headers": [_by(EXPRESS)]}, "name": CARRIED, **carried(), "route": to_copies},

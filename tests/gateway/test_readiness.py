@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
+import pytest
+
 from gateway.readiness import Readiness
+from protos.errors import HeadraceError, Reason
 
 
 async def test_ready_is_as_verification_is() -> None:
@@ -16,6 +20,18 @@ async def test_ready_is_as_verification_is() -> None:
     verifiable = False
     assert not readiness.ready
     assert not readiness.closing
+
+
+async def test_not_ready_while_calls_cannot_be_audited() -> None:
+    failing = True
+    readiness = Readiness(lambda: True, lambda: failing)
+    assert not readiness.ready
+    with pytest.raises(HeadraceError) as caught:
+        readiness.account()
+    assert (caught.value.status, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, Reason.AUDIT_UNAVAILABLE)
+    failing = False
+    assert readiness.ready
+    readiness.account()
 
 
 async def test_draining_and_closing() -> None:

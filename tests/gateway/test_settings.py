@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -415,6 +416,54 @@ def test_an_access_log_that_cannot_be_written(path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("os.access", lambda *_args: False)  # who runs the tests may write anywhere
     (mistake,) = _mistakes(path, f"{GOOD}  access_log: access.log\n")
     assert mistake.endswith("access.log cannot be written")
+
+
+def test_the_audit(path: Path) -> None:
+    assert _load(path).audit is None
+    found = _load(path, f"{GOOD}audit: {{file: keys/../audit.jsonl}}\n").audit
+    assert found is not None
+    assert (found.file, found.sample, found.on_failure) == (path.parent / "audit.jsonl", 1.0, "continue")
+    assert (found.rotate, found.keep) == (100 * 1024**2, 0)
+
+
+@pytest.mark.parametrize(
+    ("told", "what"),
+    [
+        ("{file: '-'}", "audit.file: the audit is a file"),
+        ("{file: keys}", "audit.file: keys is a folder"),
+        ("{file: logs/audit.jsonl}", "audit.file: there is no folder "),
+        ("{file: a, sample: 2}", "audit.sample: "),
+        ("{file: a, rotate: 1kB}", "audit.rotate: "),
+        ("{file: a, on_failure: stop}", "audit.on_failure: "),
+        ("{}", "audit.file: is missing"),
+    ],
+)
+def test_what_cannot_be_an_audit(path: Path, told: str, what: str) -> None:
+    (mistake,) = _mistakes(path, f"{GOOD}audit: {told}\n")
+    assert what in mistake
+
+
+def test_the_audit_is_not_the_access_log(path: Path) -> None:
+    (mistake,) = _mistakes(path, f"{GOOD}  access_log: a.log\naudit: {{file: keys/../a.log}}\n")
+    assert mistake.endswith("audit.file: is the access log's")
+
+
+@pytest.mark.parametrize(
+    ("mode", "of", "what"),
+    [
+        (os.W_OK, "audit.jsonl", "audit.jsonl cannot be written"),
+        (os.R_OK, "audit.jsonl", "audit.jsonl cannot be read"),
+        (os.W_OK, "", "cannot be written, where full files are put aside"),
+    ],
+)
+def test_an_audit_that_may_not_be_written(
+    path: Path, mode: int, of: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path.parent / "audit.jsonl").touch()
+    denied = path.parent / of  # who runs the tests may do anything anywhere
+    monkeypatch.setattr("os.access", lambda asked, wanted: (Path(asked), wanted) != (denied, mode))
+    (mistake,) = _mistakes(path, f"{GOOD}audit: {{file: audit.jsonl}}\n")
+    assert what in mistake
 
 
 def test_variables_that_a_cluster_sets_for_a_service_of_our_name_are_none_of_ours(path: Path) -> None:

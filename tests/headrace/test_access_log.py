@@ -20,11 +20,10 @@ import pytest_asyncio
 
 from gateway.settings import load
 from headrace import door
-from headrace.express import front_of
-from headrace.relayed import relayed
+from headrace.express import front_of, taken
 from loadtest import http2
 from mesh.envoy.admin import Admin
-from mesh.express import access_log
+from mesh.express import lines as of_envoy
 from mesh.express.front import bootstrap
 from mesh.local import process
 from mesh.local.files import clusters_file, put
@@ -289,9 +288,9 @@ async def test_each_call_has_one_line(logged: World) -> None:
 async def test_who_does_not_look_whether_python_has_a_call_writes_it_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only = access_log._only
+    only = of_envoy.only
     monkeypatch.setattr(
-        access_log, "_only", lambda expression: only(expression.replace("attempt_count == 0", "attempt_count > 0"))
+        of_envoy, "only", lambda expression: only(expression.replace("attempt_count == 0", "attempt_count > 0"))
     )
     async with worlds.world(tmp_path, to(), express=True) as world:
         await quietly(world.channel.unary_unary(INFER)(MESSAGE, timeout=10))
@@ -339,7 +338,7 @@ async def test_callers_have_no_hand_in_what_is_said_of_them(logged: World) -> No
 
 async def test_a_lane_that_went_by_headers_would_be_deceived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by_header = {"header_filter": {"header": {"name": "x-caller", "present_match": True}}}
-    monkeypatch.setattr(access_log, "_only", lambda _expression: by_header)
+    monkeypatch.setattr(of_envoy, "only", lambda _expression: by_header)
     async with worlds.world(tmp_path, to(), express=True) as world:
         assert "root" in {line.get("headrace.caller") for line in await forged(world)}
 
@@ -392,7 +391,7 @@ async def alone(folder: Path) -> AsyncIterator[grpc.aio.Channel]:
     made = front_of(settings, folder)
     made.clusters.parent.mkdir()
     put(made.clusters, clusters_file([], made.clusters.parent).text)
-    with relayed(made.access_log, settings.telemetry.access_log):
+    with taken(settings, made.lines, None):
         envoy = await process.start(Path(ENVOY or ""), bootstrap(made), folder / "envoy.log")
         try:
             async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(made.admin))) as session:

@@ -228,6 +228,25 @@ async def test_a_key_that_anybody_can_read(machine: Machine) -> None:
     assert warning.do == f"run chmod o-r {machine.folder / 'server.key'}"
 
 
+async def test_an_audit_that_cannot_be_written(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.config["audit"] = {"file": "logs/audit.jsonl"}
+    assert "audit.jsonl can be written, and not by anybody" in str(await machine.findings())
+    logs, access = machine.folder / "logs", os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != logs and access(path, mode))
+    del machine.config["telemetry"]
+    error = await machine.error()
+    assert "audit.file: " in error.what and "cannot be written" in error.what
+    assert "chown" in error.do
+
+
+async def test_an_audit_that_anybody_can_change(machine: Machine) -> None:
+    machine.config["audit"] = {"file": "logs/audit.jsonl"}
+    (machine.folder / "logs" / "audit.jsonl").touch(0o666)
+    (machine.folder / "logs" / "audit.jsonl").chmod(0o666)
+    (warning,) = [one for one in await machine.findings() if one.area == "permissions" and one.level == "warning"]
+    assert warning.do == f"run chmod o-w {machine.folder / 'logs' / 'audit.jsonl'}"
+
+
 @pytest.mark.parametrize(
     ("lifetime", "level", "words"), [(timedelta(seconds=-30), "error", "expired"), (timedelta(3), "warning", "soon")]
 )

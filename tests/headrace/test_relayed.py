@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ import pytest
 from gateway import access_log as files
 from gateway.access_log import Line, appending
 from headrace import relayed as module
-from headrace.relayed import relayed
-from mesh.express.access_log import AccessLog
 
 
-def log(folder: Path) -> AccessLog:
-    return AccessLog(folder / "pipe", fixed={}, of_metadata={}, reasons={}, python={}, methods={})
+@contextlib.contextmanager
+def relayed(folder: Path) -> Iterator[None]:
+    """Into an access log, as lines that are handed on are there."""
+    with appending(folder / "access.log", time.monotonic, 256) as file, module.relayed(folder / "pipe", file.write):
+        yield
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -30,7 +32,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 def test_a_line_in_pieces_is_whole_among_others(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
-    with relayed(log(tmp_path), path), appending(path, time.monotonic) as others:
+    with relayed(tmp_path), appending(path, time.monotonic) as others:
         with (tmp_path / "pipe").open("wb", buffering=0) as envoy:
             envoy.write(b'{"n":1}\n{"n"')
             until(lambda: b'{"n":1}' in path.read_bytes())
@@ -46,12 +48,12 @@ def test_the_beginning_of_a_line_that_an_envoy_did_not_live_to_end_is_no_other_o
 ) -> None:
     path, envoys, take = tmp_path / "access.log", [0], module._take
 
-    def counted(pipe: Path, file: files.AccessLog) -> None:
+    def counted(pipe: Path, hand_on: module.Take) -> None:
         envoys[0] += 1
-        take(pipe, file)
+        take(pipe, hand_on)
 
     monkeypatch.setattr(module, "_take", counted)
-    with relayed(log(tmp_path), path):
+    with relayed(tmp_path):
         for number, piece in enumerate((b'{"n":1}\n{"lost"', b'{"n":2}\n')):
             until(lambda number=number: envoys[0] == number + 1)
             with (tmp_path / "pipe").open("wb", buffering=0) as envoy:
@@ -66,15 +68,15 @@ def test_a_pipe_that_cannot_be_read_is_tried_again(
     """An Envoy would wait for who reads, and callers for the Envoy."""
     path, full, take = tmp_path / "access.log", [True], module._take
 
-    def failing(pipe: Path, file: files.AccessLog) -> None:
+    def failing(pipe: Path, hand_on: module.Take) -> None:
         if full:
             full.clear()
             raise OSError(24, "Too many open files")
-        take(pipe, file)
+        take(pipe, hand_on)
 
     monkeypatch.setattr(module, "_take", failing)
     monkeypatch.setattr(module, "_PAUSE", 0.01)
-    with relayed(log(tmp_path), path):
+    with relayed(tmp_path):
         with (tmp_path / "pipe").open("wb", buffering=0) as envoy:
             envoy.write(b'{"n":1}\n')
         until(lambda: path.read_bytes() == b'{"n":1}\n')
@@ -83,7 +85,7 @@ def test_a_pipe_that_cannot_be_read_is_tried_again(
 
 def test_what_was_written_at_the_end_is_there(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
-    with relayed(log(tmp_path), path), (tmp_path / "pipe").open("wb", buffering=0) as envoy:
+    with relayed(tmp_path), (tmp_path / "pipe").open("wb", buffering=0) as envoy:
         for number in range(10_000):
             envoy.write(b'{"n":%d}\n' % number)
     assert len(path.read_bytes().splitlines()) == 10_000
@@ -94,16 +96,9 @@ def test_a_disk_that_hangs_does_not_hold_up_an_envoy(
 ) -> None:
     over = threading.Event()
     monkeypatch.setattr(files._File, "write", lambda _self, _line: over.wait(30))
-    with relayed(log(tmp_path), tmp_path / "access.log"):
+    with relayed(tmp_path):
         with (tmp_path / "pipe").open("wb", buffering=0) as envoy:
             for _ in range(600):
                 envoy.write((b"x" * 999 + b"\n") * 64)
         until(lambda: "they come faster than they can be written" in caplog.text)
         over.set()
-
-
-def test_without_a_log_there_is_nothing(tmp_path: Path) -> None:
-    before = threading.active_count()
-    with relayed(None, None):
-        assert threading.active_count() == before
-    assert list(tmp_path.iterdir()) == []

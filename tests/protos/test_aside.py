@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -32,3 +33,22 @@ def test_who_hangs_holds_up_neither_those_who_hand_over_nor_the_end() -> None:
             fill()
     assert time.monotonic() - began < 10
     over.set()
+
+
+def test_what_waits_is_taken_together_and_nothing_in_between() -> None:
+    over, taken = threading.Event(), []
+
+    def take(some: Sequence[int]) -> None:
+        taken.append(list(some))
+        over.wait(10)
+
+    with aside.in_batches(take, "test", every=0.01) as waiting:
+        for number in range(100):
+            waiting.put_nowait(number)
+        over.set()
+        give_up = time.monotonic() + 10
+        while taken[-1:] != [[]]:
+            assert time.monotonic() < give_up
+            time.sleep(0.005)
+    assert [number for some in taken for number in some] == [*range(100)]
+    assert max(map(len, taken)) > 1

@@ -1,0 +1,160 @@
+"""Lines that the Envoy in front writes of calls. Law: it writes what Python cannot: what it carried or never got there.
+
+What a line says is said by the lane's script, or by Envoy itself, never by a caller: of a call that was not carried no
+header is written. Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/advanced/substitution_formatter
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from mesh.envoy.proto import Json, named
+from mesh.express.traced import TRACE_KEY
+from protos import tracing
+from protos.contract import PEER_KEY
+
+CARRIED: Final = "carried"
+"""The route that only the script can choose."""
+LEFT: Final = ("http2.remote_reset", "http2.remote_refuse", "downstream_remote_disconnect")
+"""How it is said that the caller has gone."""
+
+_FILE: Final = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
+_CEL: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+_TO_METADATA: Final = "envoy.extensions.filters.http.header_to_metadata.v3.Config"
+_NOTED: Final = "headrace.log"
+_PEER: Final = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
+_NO_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": False}}}
+"""What the script sends has one."""
+_NOT_THERE: Final = ["UF", "UC", "UH"]
+"""Flags of what Python was meant to get, and did not, or did not live to answer."""
+_AT_ALL: Final[Mapping[str, str]] = {tracing.TIME: "%START_TIME%", tracing.PEER_ADDRESS: _PEER}
+
+
+class Lines(Protocol):
+    """Lines of one kind, which go into a pipe of their own, and may go there in parts."""
+
+    @property
+    def path(self) -> Path:
+        """The pipe."""
+
+    def loggers(self) -> list[Json]:
+        """envoy.config.accesslog.v3.AccessLog, of each kind of call."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What lines of every kind say in the same words.
+
+    Of carried calls: `fixed`: names -> values; `of_metadata`: names -> keys of the worker's metadata; `reasons`: the
+    status of each refusal -> its reason. Of all others: `python`: names -> values; `methods`: their paths -> names,
+    other paths are no calls.
+    """
+
+    fixed: Mapping[str, str]
+    of_metadata: Mapping[str, str]
+    reasons: Mapping[int, str]
+    python: Mapping[str, str]
+    methods: Mapping[str, str]
+
+    def well(self) -> Mapping[str, str]:
+        """Words of a carried call that went well."""
+        metadata = {name: f"%REQ({key}):{tracing.LONGEST}%" for name, key in self.of_metadata.items()}
+        trace = f"%DYNAMIC_METADATA({_NOTED}:{tracing.TRACE_ID})%"
+        return {**_AT_ALL, **metadata, tracing.RPC_STATUS: "OK", tracing.TRACE_ID: trace, **self.fixed}
+
+    def failed(self) -> Mapping[str, str]:
+        """Words of one that did not."""
+        reason = f"%CEL({literal(self.reasons)}[response.grpc_status])%"
+        return {**self.well(), tracing.RPC_STATUS: _status(), tracing.REASON: reason}
+
+    def others(self) -> Mapping[str, str]:
+        """Words of a call that was not carried."""
+        method = f"%CEL({literal(self.methods)}[request.path])%"
+        return {**_AT_ALL, tracing.RPC_METHOD: method, tracing.RPC_STATUS: _status(), **self.python}
+
+    def unseen(self) -> list[Json]:
+        """Filters: of those, what Python has not got."""
+        return [*self._others(), only("upstream.request_attempt_count == 0")]
+
+    def unanswered(self) -> list[Json]:
+        """Filters: what Python was meant to get, and may have got."""
+        there: Json = {"response_flag_filter": {"flags": _NOT_THERE}}
+        return [*self._others(), only("upstream.request_attempt_count != 0"), there]
+
+    def _others(self) -> list[Json]:
+        return [_NO_ID, only(f"xds.route_name != '{CARRIED}' && request.path in {literal(list(self.methods))}")]
+
+
+def carried(*, well: bool) -> list[Json]:
+    """Filters: calls that were carried, and went well or not. What takes time comes last."""
+    status: Json = {"statuses": ["OK"]} if well else {"statuses": ["OK"], "exclude": True}
+    return [{"grpc_status_filter": status}, only(f"xds.route_name == '{CARRIED}'")]
+
+
+def logger(path: Path, all_of: Sequence[Json], *words: Mapping[str, str]) -> Json:
+    """envoy.config.accesslog.v3.AccessLog: a line with these words of each call that passes all these filters."""
+    log_format = {
+        "json_format": {name: word for some in words for name, word in some.items()},
+        "omit_empty_values": True,
+    }
+    made = named("envoy.access_loggers.file", _FILE, path=str(path), log_format=log_format)
+    return {**made, "filter": {"and_filter": {"filters": all_of}}}
+
+
+def only(expression: str) -> Json:
+    """A filter: calls of which that is true, in CEL."""
+    return {"extension_filter": named("envoy.access_loggers.extension_filters.cel", _CEL, expression=expression)}
+
+
+def filters(lines: Sequence[Lines], script: Json) -> list[Json]:
+    """The script, and around it what notes a call's trace: its caller's, or that which begins at the traced hop."""
+    if not lines:
+        return [script]
+    return [_noting("request_rules", "traceparent"), script, _noting("response_rules", TRACE_KEY)]
+
+
+def peer_told(lines: Sequence[Lines]) -> Json:
+    """Fields of a route to Python, which sees no other peer than this Envoy."""
+    if not lines:
+        return {}
+    header = {"header": {"key": PEER_KEY, "value": _PEER}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return {"request_headers_to_add": [header]}
+
+
+def first_of(*expressions: str, or_else: str = "") -> str:
+    """A command: what the first expression that gives anything gives, in CEL; else another command of Envoy's."""
+    commands = [{"command": "CEL", "param": expression} for expression in expressions]
+    last = [{"command": or_else, "param": "SNAKE_STRING"}] if or_else else []
+    return f"%COALESCE({json.dumps({'operators': [*commands, *last]})})%"
+
+
+def if_left(word: str) -> str:
+    """In CEL: the word, where the caller has gone."""
+    return f"{literal(dict.fromkeys(LEFT, word))}[response.code_details]"
+
+
+def literal(value: Mapping[int, str] | Mapping[str, str] | Sequence[str]) -> str:
+    """As CEL has it, which has no parentheses: these would end a command of Envoy's."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {text!r}" for key, text in value.items()) + "}"
+    return "[" + ", ".join(map(repr, value)) + "]"
+
+
+def _status() -> str:
+    """What the caller was told; where it has gone meanwhile, Envoy alone would guess at something."""
+    return first_of(if_left("CANCELLED"), or_else="GRPC_STATUS")
+
+
+def _noting(rules: str, header: str) -> Json:
+    """A filter that notes the id in the header, and nothing where there is none."""
+    rewrite: Json = {
+        "pattern": {"regex": "^(?:(?:00-)?([0-9a-f]{32})(?:-.*)?|.*)$"},
+        "substitution": "\\1",
+    }
+    value: Json = {"metadata_namespace": _NOTED, "key": tracing.TRACE_ID, "regex_value_rewrite": rewrite}
+    rule: Json = {"header": header, "on_header_present": value}
+    return named("envoy.filters.http.header_to_metadata", _TO_METADATA, **{rules: [rule]})
