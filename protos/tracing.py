@@ -55,6 +55,10 @@ TRACE_ID = "trace_id"
 PEER_ADDRESS = "network.peer.address"
 REQUEST_SIZE = "http.request.body.size"
 RESPONSE_SIZE = "http.response.body.size"
+# Of metrics alone.
+SIGNAL = "headrace.signal"
+HW_ID = "hw.id"
+HW_NAME = "hw.name"
 
 REQUEST_ID_KEY = "x-request-id"  # metadata
 CONTEXT_KEYS = frozenset({"traceparent", "tracestate", "baggage"})

@@ -16,9 +16,13 @@ def worker(
         Path, typer.Option(exists=True, file_okay=False, help="A model repository, laid out as Triton's.")
     ],
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", parser=parse.address)] = "127.0.0.1:8001",
-    otlp: Annotated[str | None, typer.Option(metavar="URL", help="Where spans go, by OTLP/gRPC.")] = None,
-    service: Annotated[str, typer.Option(help="The service name in traces.")] = "headrace-worker",
+    otlp: Annotated[str | None, typer.Option(metavar="URL", help="Where spans and metrics go, by OTLP/gRPC.")] = None,
+    service: Annotated[str, typer.Option(help="The service name in traces and metrics.")] = "headrace-worker",
     drain: Annotated[str, typer.Option(metavar="DURATION", help="How long running calls may take to finish.")] = "30s",
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", parser=parse.address, help="Serve /metrics, /healthz and /readyz over HTTP."),
+    ] = None,
 ) -> int:
     """Serve a model repository with ONNX Runtime, over the Open Inference Protocol."""
     patience = parse.seconds(drain, "--drain")
@@ -26,6 +30,6 @@ def worker(
     from workers.errors import StartError  # noqa: PLC0415
 
     try:
-        return server.run(server.Options(repository, listen, otlp, service, patience))
+        return server.run(server.Options(repository, listen, otlp, service, patience, metrics=metrics))
     except StartError as error:
         raise CommandError(str(error)) from None
