@@ -11,8 +11,8 @@ from typing import Final
 
 from opentelemetry.trace import Span
 
-from protos import tracing
-from protos.metrics.common import CALL_DURATION, CPU_TIME, DROPPED, MEMORY, of_process
+from protos import dropped, tracing
+from protos.metrics import process
 from protos.metrics.described import LATENCY, SIZES, Described, Kind
 from protos.metrics.instruments import Registry
 from protos.metrics.snapshot import Exemplar, Labels, Snapshot
@@ -22,6 +22,22 @@ from workers.statistics import Ran
 
 _OF_VERSION: Final = (tracing.MODEL, tracing.VERSION_SERVED)
 _OF_GPU: Final = (tracing.HW_ID, tracing.HW_NAME)
+_SIGNALS: Final = ("spans", "metrics")
+CALL_DURATION: Final = Described(
+    "rpc.server.call.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "How long calls took, from their beginning to the last of the answer.",
+    (tracing.RPC_METHOD, tracing.MODEL, tracing.VERSION_SERVED, tracing.LANE, tracing.RPC_STATUS),
+    LATENCY,
+)
+DROPPED: Final = Described(
+    "headrace.telemetry.dropped",
+    Kind.COUNTER,
+    "{item}",
+    "What should have been told and is lost: spans, lines, or times that metrics could not be sent.",
+    (tracing.SIGNAL,),
+)
 QUEUE_DURATION: Final = Described(
     "headrace.queue.duration",
     Kind.HISTOGRAM,
@@ -47,7 +63,7 @@ QUEUE_DEPTH: Final = Described(
 MODEL_READY: Final = Described(
     "headrace.model.ready",
     Kind.GAUGE,
-    "",
+    "{version}",
     "1 where the version serves, 0 where it ought to and does not; none of what was unloaded.",
     _OF_VERSION,
 )
@@ -58,7 +74,8 @@ GPU_MEMORY_USAGE: Final = Described("hw.gpu.memory.usage", Kind.GAUGE, "By", "Me
 GPU_MEMORY_LIMIT: Final = Described("hw.gpu.memory.limit", Kind.GAUGE, "By", "Memory that the GPU has.", _OF_GPU)
 INSTRUMENTS: Final = (
     *(CALL_DURATION, QUEUE_DURATION, COMPUTE_DURATION, BATCH_SIZE, QUEUE_DEPTH, MODEL_READY),
-    *(GPU_UTILIZATION, GPU_MEMORY_USAGE, GPU_MEMORY_LIMIT, DROPPED, CPU_TIME, MEMORY),
+    *(GPU_UTILIZATION, GPU_MEMORY_USAGE, GPU_MEMORY_LIMIT, DROPPED),
+    *process.INSTRUMENTS,
 )
 
 
@@ -93,7 +110,8 @@ class Metrics:
         registry.asked(GPU_UTILIZATION, lambda: self._of_gpus(lambda gpu: gpu.utilization))
         registry.asked(GPU_MEMORY_USAGE, lambda: self._of_gpus(lambda gpu: gpu.memory_usage))
         registry.asked(GPU_MEMORY_LIMIT, lambda: self._of_gpus(lambda gpu: gpu.memory_limit))
-        of_process(registry)
+        registry.asked(DROPPED, _dropped)
+        process.of_itself(registry)
 
     def inferred(self, model: str, version: str, queued: float, compute: float, span: Span) -> None:
         """A request is answered, after so many seconds in the queue and so many with the model."""
@@ -123,6 +141,12 @@ class Metrics:
 
     def _of_gpus(self, told: Callable[[Gpu], float | None]) -> Mapping[Labels, float]:
         return {(gpu.id, gpu.name): value for gpu in self._gpus() if (value := told(gpu)) is not None}
+
+
+def _dropped() -> Mapping[Labels, float]:
+    """Of signals of which nothing was lost, too: from nothing to one is a rise."""
+    counts = dict.fromkeys(_SIGNALS, 0) | dict(dropped.counts())
+    return {(signal,): float(number) for signal, number in counts.items()}
 
 
 def _trace(span: Span) -> str:

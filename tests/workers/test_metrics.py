@@ -21,6 +21,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as text
 from prometheus_client.samples import Sample
 
+from protos import dropped
 from protos import grpc_service_pb2 as pb
 from protos.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from protos.metrics.described import LATENCY
@@ -114,6 +115,7 @@ async def test_each_call_is_counted_by_what_became_of_it(repository: Path, world
     full = await refused(here.stub.ModelInfer(request("gated", x=floats(3))))
     assert full.reason == "OVERLOADED"
     running[1].cancel()
+    await waits(here, 0)
     gate.open()
     await running[0]
     await counted(here, 12)
@@ -294,14 +296,16 @@ async def test_what_is_served_is_what_is_described(repository: Path, world, monk
     await counted(here, 1)
     families = {family.name: family for family in text((await here.get("/metrics"))[2].decode())}
     for described in INSTRUMENTS:
-        if described.name == "headrace.telemetry.dropped":
-            continue  # nothing was
         family = families.pop(described.family)
         assert (family.type, family.documentation) == (described.kind.value, described.help)
         labels = {label.replace(".", "_") for label in described.labels}
         assert {frozenset(one.labels) - {"le"} for one in family.samples} == {frozenset(labels)}
     assert not families
+    before = here.told("headrace_telemetry_dropped_total", "headrace_signal")
+    assert before.keys() == {("spans",), ("metrics",)}
+    dropped.count("metrics")
     await here.scrape()
+    assert here.told("headrace_telemetry_dropped_total", "headrace_signal")["metrics",] == before["metrics",] + 1
     assert here.told("hw_gpu_utilization_ratio", "hw_id", "hw_name") == {("GPU-1", "NVIDIA H100"): 0.5}
 
 
