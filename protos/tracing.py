@@ -70,6 +70,10 @@ PID = "pid"
 EXCEPTION_TYPE = "exception.type"
 EXCEPTION_MESSAGE = "exception.message"
 EXCEPTION_STACK = "exception.stacktrace"
+# Of metrics alone.
+SIGNAL = "headrace.signal"
+HW_ID = "hw.id"
+HW_NAME = "hw.name"
 
 REQUEST_ID_KEY = "x-request-id"  # metadata
 CONTEXT_KEYS = frozenset({"traceparent", "tracestate", "baggage"})

@@ -7,6 +7,7 @@ import http.server
 import importlib.util
 import json
 import platform
+import re
 import subprocess
 import sys
 import threading
@@ -22,13 +23,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from tests.gateway.world import unused_address
 from tests.workers import zoo
 
 _THERE = sys.platform == "linux" and platform.machine() == "x86_64" and importlib.util.find_spec("pytriton") is not None
 needs_triton = pytest.mark.skipif(
     not _THERE, reason="no Triton: pip install 'headrace[triton]' on Linux on x86-64, with Python before 3.13"
 )
+_METRICS = re.compile(r" metrics on http://(\S+)/metrics\n")
 QUICKLY = "--disable-auto-complete-config"  # configurations are complete: Triton need not run each model for that first
 
 
@@ -127,10 +128,13 @@ class Triton:
         """How many requests of the model have failed for that reason."""
         return self._counted("nv_inference_request_failure", f'model="{model}"', f'reason="{reason}"')
 
-    def _counted(self, name: str, *labels: str) -> int:
+    def page(self) -> str:
+        """Its metrics."""
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=5) as page:
-            lines = page.read().decode().splitlines()
-        counts = [line for line in lines if line.startswith(f"{name}{{")]
+            return page.read().decode()
+
+    def _counted(self, name: str, *labels: str) -> int:
+        counts = [line for line in self.page().splitlines() if line.startswith(f"{name}{{")]
         return sum(int(line.split()[-1]) for line in counts if all(label in line for label in labels))
 
     @contextlib.contextmanager
@@ -169,10 +173,11 @@ def triton(repository: Path) -> Iterator[Triton]:
     """A Triton with all of the models below."""
     fill(repository)
     with Collector().serving() as collector:
-        metrics = unused_address()
-        options = ["--otlp", collector.url, "--service", "tests-triton", "--metrics", metrics]
+        options = ["--otlp", collector.url, "--service", "tests-triton", "--metrics", "127.0.0.1:0"]
         # Triton does not always come to rest after streams that were cancelled.
         with launched(repository, *options, "--drain", "2s", "--", QUICKLY) as started:
+            until(lambda: _METRICS.search("".join(started.said)))
+            (metrics,) = _METRICS.findall("".join(started.said))
             yield Triton(started.address, repository, collector, metrics, started.said)
 
 

@@ -125,6 +125,11 @@ class Batcher(Generic[I, W, R]):
         finally:
             self._forget(job)
 
+    @property
+    def waiting(self) -> int:
+        """How many requests are in the queue. Any thread may ask."""
+        return len(self._queue)
+
     async def close(self) -> None:
         """End the tasks; whoever still waits, in the queue or for what runs, is told that the model is not ready."""
         for task in self._tasks:

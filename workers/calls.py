@@ -1,4 +1,4 @@
-"""One RPC at the worker's socket. Law: here bytes become requests, errors become statuses, and every call has its span.
+"""One RPC at the worker's socket. Law: here bytes become requests, errors become statuses, and every call is seen.
 
 Handlers are generic: a message that cannot be read is answered like any other error, and large ones are read in a
 thread.
@@ -7,6 +7,7 @@ thread.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from protos.boundary import as_error, refuse
 from protos.complaints import Complaints
 from protos.errors import HeadraceError, Reason
 from workers.errors import malformed
+from workers.metrics import Metrics
 from workers.model import LARGE
 
 Context = grpc.aio.ServicerContext[Any, Any]  # requests and responses are bytes; gRPC's types cannot say so
@@ -31,21 +33,25 @@ A = TypeVar("A", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Where calls are written down: their spans, and what nobody foresaw."""
+    """Where calls are written down: their spans, what nobody foresaw, and how many there were."""
 
     tracer: Tracer
     complaints: Complaints
+    metrics: Metrics
 
 
 class Call:
     """One call as the service sees it: how long it may take, under which id, and its span."""
 
-    __slots__ = ("_complaints", "_context", "_model", "_named", "request_id", "span")
+    __slots__ = ("_began", "_context", "_model", "_named", "_records", "_status", "_version", "request_id", "span")
 
-    def __init__(self, context: Context, span: Span, request_id: str, complaints: Complaints) -> None:
+    def __init__(self, context: Context, span: Span, request_id: str, records: Records) -> None:
+        self._began = time.monotonic()
         self._context = context
-        self._complaints = complaints
+        self._records = records
         self._model = ""
+        self._version = ""
+        self._status = ""
         self.span = span
         self.request_id = self._named = request_id
 
@@ -55,11 +61,19 @@ class Call:
 
     def asked(self, model: str, version: str, request_id: str) -> None:
         """What a message says; its id counts where the metadata brought none."""
-        self._model = model
+        self._model, self._version = model, ""
         self.request_id = self._named or request_id
         self.span.set_attributes({tracing.MODEL: model, tracing.VERSION_ASKED: version})
         if self.request_id:
             self.span.set_attribute(tracing.REQUEST_ID, self.request_id)
+
+    def reached(self, version: int) -> None:
+        """Which version it is for, whatever comes of it."""
+        self._version = str(version)
+
+    def inferred(self, queued: float, compute: float) -> None:
+        """A request of it is answered: how many seconds it waited, and how long the model had it."""
+        self._records.metrics.inferred(self._model, self._version, queued, compute, self.span)
 
     def served(self, version: int, batch: int, queued: float) -> None:
         """Which version answered, in a batch of which size, after how many seconds in its queue."""
@@ -69,7 +83,7 @@ class Call:
 
     def complain(self, message: str) -> None:
         """Say in the log what went wrong with the model, once in a while; a caller may call again and again."""
-        self._complaints.warn((self._model, "complaint"), message)
+        self._records.complaints.warn((self._model, "complaint"), message)
 
     def judge(self, error: Exception) -> HeadraceError:
         """The error that the caller is told of; what was not foreseen is logged, for nobody else will see it."""
@@ -79,8 +93,22 @@ class Call:
         if judged.reason is Reason.INTERNAL:
             of = f"model '{self._model}', " if self._model else ""
             message = f"{of}request {self.request_id or 'without id'}: {judged.private}"
-            self._complaints.warn((self._model, type(error)), message, exc_info=error)
+            self._records.complaints.warn((self._model, type(error)), message, exc_info=error)
         return judged
+
+    def ends(self, status: grpc.StatusCode, words: str = "") -> None:
+        """With which status, and why where it is an error."""
+        self._status = status.name
+        self.span.set_attribute(tracing.RPC_STATUS, status.name)
+        if status is not grpc.StatusCode.OK:
+            self.span.set_attribute(tracing.ERROR_TYPE, status.name)
+            self.span.set_status(Status(StatusCode.ERROR, words))
+
+    def ended(self, method: str) -> None:
+        """It is over."""
+        self.span.end()
+        duration = time.monotonic() - self._began
+        self._records.metrics.ended(method, self._model, self._version, self._status, duration, self.span)
 
 
 class Unary(Generic[Q, A]):
@@ -146,7 +174,7 @@ async def read(kind: type[Q], body: bytes) -> Q:
 
 async def _refuse(context: Context, call: Call, error: Exception) -> NoReturn:
     judged = call.judge(error)
-    _outcome(call.span, judged.status, str(judged))
+    call.ends(judged.status, str(judged))
     await refuse(context, judged, call.request_id)
 
 
@@ -160,21 +188,15 @@ def _call(method: str, context: Context, records: Records) -> Iterator[Call]:
         SpanKind.SERVER,
         {tracing.RPC_SYSTEM: "grpc", tracing.RPC_METHOD: method},
     )
-    call = Call(context, span, ids[0] if len(ids) == 1 else "", records.complaints)
+    call = Call(context, span, ids[0] if len(ids) == 1 else "", records)
     of_call.begin(call)
     if call.request_id:
         span.set_attribute(tracing.REQUEST_ID, call.request_id)
     try:
         yield call
-        span.set_attribute(tracing.RPC_STATUS, grpc.StatusCode.OK.name)
+        call.ends(grpc.StatusCode.OK)
     except asyncio.CancelledError:
-        _outcome(span, grpc.StatusCode.CANCELLED, "the caller has gone, or its time was up")
+        call.ends(grpc.StatusCode.CANCELLED, "the caller has gone, or its time was up")
         raise
     finally:
-        span.end()
-
-
-def _outcome(span: Span, status: grpc.StatusCode, words: str) -> None:
-    span.set_attribute(tracing.RPC_STATUS, status.name)
-    span.set_attribute(tracing.ERROR_TYPE, status.name)
-    span.set_status(Status(StatusCode.ERROR, words))
+        call.ended(method)

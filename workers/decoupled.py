@@ -21,7 +21,7 @@ from workers.model import Answer, Instance, Version
 from workers.python_backend import Answer as Arrays
 from workers.python_backend import PythonModel
 from workers.reading import Work
-from workers.statistics import Times
+from workers.statistics import Ran, Times
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +41,9 @@ class DecoupledVersion(Version):
         settings: Settings,
         instances: Sequence[Instance[PythonModel]],
         queue: int,
+        ran: Ran,
     ) -> None:
-        super().__init__(number, config, settings, instances)
+        super().__init__(number, config, settings, instances, ran)
         rules = Rules(settings.max_batch_size, None, queue)
         self._turns = Batcher[Instance[PythonModel], _Turn, Instance[PythonModel]](
             settings.name, rules, instances, self._hand_over
@@ -65,7 +66,7 @@ class DecoupledVersion(Version):
                     spent += time.monotonic_ns() - asked
                     if response is None:
                         break
-                    yield Answer(response, final=False, batch=work.batch, queued=queued / 1e9)
+                    yield Answer(response, final=False, batch=work.batch, queued=queued / 1e9, compute=spent / 1e9)
             finally:
                 instance.lane.run(generator.close)
         except BaseException:
@@ -74,9 +75,9 @@ class DecoupledVersion(Version):
         finally:
             turn.over.set()
         times = Times(0, spent, 0)
-        self.statistics.executed(work.batch, times)
+        self._executed(work.batch, times)
         self.statistics.succeeded(work.batch, time.monotonic_ns() - began, queued, times)
-        yield Answer(None, final=True, batch=work.batch, queued=queued / 1e9)
+        yield Answer(None, final=True, batch=work.batch, queued=queued / 1e9, compute=times.seconds)
 
     async def _hand_over(
         self, instance: Instance[PythonModel], jobs: Sequence[Job[_Turn, Instance[PythonModel]]]
@@ -87,6 +88,11 @@ class DecoupledVersion(Version):
                 job.outcome.set_result(instance)
             await job.work.over.wait()
         return [instance] * len(jobs)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests are in its queue."""
+        return self._turns.waiting
 
     async def _batcher_close(self) -> None:
         await self._turns.close()

@@ -52,8 +52,11 @@ class Health:
         """The status of a service; None where there is none of that name."""
         if service not in self._whole and service not in self._serving:
             return None
-        serving = self._open and not self.draining and self._serving.get(service, True)
-        return _Status.SERVING if serving else _Status.NOT_SERVING
+        return _Status.SERVING if self.serves(service) else _Status.NOT_SERVING
+
+    def serves(self, service: str) -> bool:
+        """Whether calls for it may come."""
+        return self._open and not self.draining and self._serving.get(service, True)
 
     async def check(self, request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:
         """The status now; NOT_FOUND for an unknown service, as the protocol wants it."""

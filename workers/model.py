@@ -21,7 +21,7 @@ from workers.errors import malformed
 from workers.execute import Backend, Execution, execute
 from workers.lane import Lane
 from workers.reading import Work, read_request
-from workers.statistics import Statistics, Times
+from workers.statistics import Ran, Statistics, Times
 from workers.tensors import Array
 
 B_co = TypeVar("B_co", bound=Backend, covariant=True)
@@ -37,12 +37,16 @@ class Instance(Generic[B_co]):
 
 
 class Answer(NamedTuple):
-    """One answer to a request. `response` is None for the end of a decoupled model's answers; `queued` in seconds."""
+    """One answer to a request. `response` is None for the end of a decoupled model's answers.
+
+    `queued` and `compute` are seconds: how long the request waited, and how long the model has had it until now.
+    """
 
     response: pb.ModelInferResponse | None
     final: bool
     batch: int
     queued: float
+    compute: float
 
 
 class Done(NamedTuple):
@@ -57,6 +61,11 @@ class Done(NamedTuple):
     times: Times
     kept: Mapping[str, Array]
 
+    @property
+    def answer(self) -> Answer:
+        """The only answer of its request."""
+        return Answer(self.response, final=True, batch=self.batch, queued=self.queued / 1e9, compute=self.times.seconds)
+
 
 class Version(ABC):
     """What every served version has. `config` is complete, and never changed."""
@@ -67,6 +76,7 @@ class Version(ABC):
         config: model_config_pb2.ModelConfig,
         settings: Settings,
         instances: Sequence[Instance[Backend]],
+        ran: Ran,
     ) -> None:
         self.name = settings.name
         self.number = number
@@ -74,6 +84,7 @@ class Version(ABC):
         self.settings = settings
         self.statistics = Statistics(time.time_ns)
         self._instances = instances
+        self._ran = ran
         self.provider = instances[0].backend.provider
         self._holders = 0
         self._let_go = asyncio.Event()
@@ -110,8 +121,18 @@ class Version(ABC):
     def answers(self, request: pb.ModelInferRequest, remaining: float | None) -> AsyncGenerator[Answer, None]:
         """The answers to a request, of which `remaining` seconds are left. Raises HeadraceError, or anything."""
 
+    @property
+    @abstractmethod
+    def waiting(self) -> int:
+        """How many requests are in its queue. Any thread may ask."""
+
     @abstractmethod
     async def _batcher_close(self) -> None: ...
+
+    def _executed(self, batch: int, times: Times) -> None:
+        """The model ran once, for a batch of this size."""
+        self.statistics.executed(batch, times)
+        self._ran(self.name, self.number, batch)
 
     def _within(self, request: pb.ModelInferRequest, remaining: float | None) -> float | None:
         """The seconds within which the work must begin: the caller's and the queue's, whichever are fewer."""
@@ -144,8 +165,9 @@ class BatchedVersion(Version):
         settings: Settings,
         instances: Sequence[Instance[Backend]],
         queue: int,
+        ran: Ran,
     ) -> None:
-        super().__init__(number, config, settings, instances)
+        super().__init__(number, config, settings, instances, ran)
         batching = settings.batching
         rules = Rules(settings.max_batch_size, batching, (batching.queue if batching else 0) or queue)
         self._batcher = Batcher[Instance[Backend], Work, Done](settings.name, rules, instances, self._run)
@@ -154,7 +176,7 @@ class BatchedVersion(Version):
         """The one answer."""
         began = time.monotonic_ns()
         done = await self._done(await self._read(request), self._within(request, remaining), began)
-        yield Answer(done.response, final=True, batch=done.batch, queued=done.queued / 1e9)
+        yield done.answer
 
     async def _done(self, work: Work, within: float | None, began: int) -> Done:
         """What comes of work that must begin within so many seconds; its request came at `began` (monotonic ns)."""
@@ -170,11 +192,16 @@ class BatchedVersion(Version):
         works = [job.work for job in jobs]
         done: Execution = await instance.lane.run(execute, instance.backend, self.settings, works)
         batch = sum(job.batch for job in jobs)
-        self.statistics.executed(batch, done.times)
+        self._executed(batch, done.times)
         return [
             Done(response, batch, max(done.began - int(job.queued * 1e9), 0), done.times, done.kept)
             for job, response in zip(jobs, done.answers, strict=True)
         ]
+
+    @property
+    def waiting(self) -> int:
+        """How many requests are in its queue."""
+        return self._batcher.waiting
 
     async def _batcher_close(self) -> None:
         await self._batcher.close()

@@ -25,8 +25,10 @@ from workers.loading import Loaded, load
 from workers.model import BatchedVersion, Instance, Version
 from workers.python_backend import PythonModel
 from workers.stateful import SequenceVersion
+from workers.statistics import Ran
 
 log: Final = logging.getLogger("headrace.worker.models")
+_UNLOADED: Final = "unloaded"  # the reason of a version that nobody wants, as in Triton
 
 
 class State(StrEnum):
@@ -62,14 +64,15 @@ class Models:
     """Loads, unloads and finds versions.
 
     `queue` is the most requests that wait for a version whose configuration does not say; `changed` is told, after
-    every load and unload, which model it was and whether it now serves.
+    every load and unload, which model it was and whether it now serves; `ran` of each execution.
     """
 
-    def __init__(self, folder: Path, queue: int, changed: Changed) -> None:
+    def __init__(self, folder: Path, queue: int, changed: Changed, ran: Ran) -> None:
         self._complaints = Complaints(log, time.monotonic)
         self._folder = folder
         self._queue = queue
         self._changed = changed
+        self._ran = ran
         self._reader = Lane("repository")
         self._served: dict[str, dict[int, Version]] = {}
         self._states: dict[str, dict[int, tuple[State, str]]] = {}
@@ -101,6 +104,23 @@ class Models:
         """Every version that serves, of one model or of all."""
         for model in (name,) if name else sorted(self._served):
             yield from (one for _, one in sorted(self._served.get(model, {}).items()))
+
+    def knows(self, name: str) -> bool:
+        """Whether the folder has, or had, the model; not one that was never loaded."""
+        return name in self._states
+
+    def wanted(self) -> Iterator[tuple[str, int, bool]]:
+        """Every version that serves, or ought to and does not, and which of both. Any thread may ask.
+
+        Version 0: the model's folder could not be read.
+        """
+        for name in sorted(self._states):
+            serve = self._served.get(name, {})
+            for number, (state, reason) in sorted(self._states[name].items()):
+                if number in serve:
+                    yield name, number, True
+                elif state is not State.UNLOADING and reason != _UNLOADED:
+                    yield name, number, False
 
     async def names(self) -> tuple[str, ...]:
         """The names of the models that the folder holds."""
@@ -193,10 +213,10 @@ class Models:
             turns = [
                 Instance(each.backend, each.lane) for each in one.instances if isinstance(each.backend, PythonModel)
             ]
-            return DecoupledVersion(one.number, one.config, one.settings, turns, self._queue)
+            return DecoupledVersion(one.number, one.config, one.settings, turns, self._queue, self._ran)
         if one.settings.sequences is not None:
-            return SequenceVersion(one.number, one.config, one.settings, one.instances, self._queue)
-        return BatchedVersion(one.number, one.config, one.settings, one.instances, self._queue)
+            return SequenceVersion(one.number, one.config, one.settings, one.instances, self._queue, self._ran)
+        return BatchedVersion(one.number, one.config, one.settings, one.instances, self._queue, self._ran)
 
     def _set(self, name: str, numbers: Iterable[int], state: State, reason: str = "") -> None:
         self._states.setdefault(name, {}).update(dict.fromkeys(numbers, (state, reason)))
@@ -220,4 +240,4 @@ class Models:
             raise
         states = self._states[version.name]
         if states[version.number][0] is State.UNLOADING:
-            states[version.number] = (State.UNAVAILABLE, "unloaded")
+            states[version.number] = (State.UNAVAILABLE, _UNLOADED)

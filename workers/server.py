@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -18,17 +18,23 @@ import grpc
 import grpc.aio
 from opentelemetry.sdk.trace import TracerProvider
 
+from protos import dropped, reflection, tracing
 from protos import grpc_service_pb2 as pb
-from protos import reflection, tracing
 from protos.complaints import Complaints
+from protos.dropped import Signal
 from protos.errors import HeadraceError
 from protos.log_settings import Form, Logs
+from protos.metrics.instruments import Registry
+from protos.metrics.otlp import sent
 from workers import stopping
 from workers.calls import Records, Streaming, Unary
 from workers.errors import LoadError, StartError
+from workers.gpu import Watch
 from workers.health import SERVICE as HEALTH
 from workers.health import Health
+from workers.metrics import Metrics, executions
 from workers.models import Models
+from workers.pages import application, served
 from workers.service import Service
 from workers.watch import LONG, watch
 
@@ -56,9 +62,9 @@ class Options:
     """What a worker is told.
 
     `models` are the names to load, None for all of the repository; `queue` the most requests that wait for a model
-    whose configuration sets no max_queue_size; `otlp` where spans go (`http://HOST:PORT`), None for nowhere, and, with
-    `logs`, log lines; `log_format` how these look on standard error; `drain` how many seconds running calls have to
-    finish.
+    whose configuration sets no max_queue_size; `otlp` where spans and metrics go (`http://HOST:PORT`), None for
+    nowhere, and, with `logs`, log lines; `log_format` how these look on standard error; `drain` how many seconds
+    running calls have to finish; `metrics` where they are served over HTTP.
     """
 
     repository: Path
@@ -70,6 +76,7 @@ class Options:
     queue: int = 1024
     logs: bool = True
     log_format: Form = "auto"
+    metrics: str | None = None
 
 
 def run(options: Options) -> int:
@@ -104,28 +111,51 @@ async def serving(options: Options, provider: TracerProvider | None = None, long
     traces = provider or (tracing.provider(options.service, options.otlp) if options.otlp else None)
     health = Health(SERVICE)
     complaints = Complaints(log, time.monotonic)
-    models = Models(options.repository, options.queue, health.model)
+    registry = Registry(time.time)
+    models = Models(options.repository, options.queue, health.model, executions(registry))
+    gpus = Watch()
+    metrics = Metrics(registry, models, lambda: not health.draining, gpus.now)
     watching = asyncio.create_task(watch(models.serving, complaints, long))
     try:
-        await _load(models, options)
-        service = Service(models, version("headrace"), partial(_providers, models), lambda: not health.draining)
-        server = _server(service, health, Records(tracing.tracer(traces, "headrace.worker"), complaints))
-        address = _bind(server, options.listen)
-        await server.start()
-        health.open()
-        try:
-            yield address
-        finally:
-            health.drain()
+        async with _told(options, metrics, gpus, health):
+            await _load(models, options)
+            service = Service(models, version("headrace"), partial(_providers, models), lambda: not health.draining)
+            records = Records(tracing.tracer(traces, "headrace.worker"), complaints, metrics)
+            server = _server(service, health, records)
+            address = _bind(server, options.listen)
+            await server.start()
+            health.open()
             try:
-                await server.stop(options.drain)
+                yield address
             finally:
-                await server.stop(None)  # cancelled: the calls that run end now
+                health.drain()
+                try:
+                    await server.stop(options.drain)
+                finally:
+                    await server.stop(None)  # cancelled: the calls that run end now
     finally:
         watching.cancel()
         await models.close()
         if traces is not None and provider is None:
             await asyncio.to_thread(traces.shutdown)
+
+
+@asynccontextmanager
+async def _told(options: Options, metrics: Metrics, gpus: Watch, health: Health) -> AsyncIterator[None]:
+    """Metrics are served, and sent, as the options say, while inside. Raises StartError."""
+    async with AsyncExitStack() as stack:
+        if options.metrics or options.otlp:
+            stack.enter_context(gpus.asking())
+        if options.otlp:
+            in_threads = ExitStack()
+            stack.push_async_callback(asyncio.to_thread, in_threads.close)  # which waits for the last to be sent
+            lost = partial(dropped.add, Signal.METRICS)
+            in_threads.enter_context(sent(options.otlp, options.service, metrics.snapshot, lost))
+        if options.metrics:
+            ready = partial(health.serves, "")
+            address = await stack.enter_async_context(served(application(metrics.snapshot, ready), options.metrics))
+            log.info("metrics on http://%s/metrics", address)
+        yield
 
 
 async def _load(models: Models, options: Options) -> None:

@@ -90,9 +90,11 @@ class Service:
         version = self._models.find(request.model_name, request.model_version)
         if version.settings.decoupled:
             raise not_here(f"model '{version.name}' is decoupled: it answers through ModelStreamInfer only")
+        call.reached(version.number)
         with version.held():
             async with aclosing(version.answers(request, call.remaining())) as answers:
                 answer = await anext(answers)
+        call.inferred(answer.queued, answer.compute)
         return _response(answer, version, request, call)
 
     async def model_stream_infer(
@@ -102,9 +104,12 @@ class Service:
         call.asked(request.model_name, request.model_version, request.id)
         try:
             version = self._models.find(request.model_name, request.model_version)
+            call.reached(version.number)
             with version.held():
                 async with aclosing(version.answers(request, call.remaining())) as answers:
                     async for answer in answers:
+                        if answer.final:
+                            call.inferred(answer.queued, answer.compute)
                         if answer.response is not None or request.parameters[_EMPTY_FINAL].bool_param:
                             yield _stream_response(_response(answer, version, request, call), final=answer.final)
         except Exception as error:  # noqa: BLE001 - in a stream the boundary is in-band

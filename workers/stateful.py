@@ -19,6 +19,7 @@ from workers.execute import Backend
 from workers.model import Answer, BatchedVersion, Instance
 from workers.sequence_config import Control, State
 from workers.sequences import Place, Sequences, place_of
+from workers.statistics import Ran
 from workers.tensors import DTYPES, Array
 
 
@@ -32,8 +33,9 @@ class SequenceVersion(BatchedVersion):
         settings: Settings,
         instances: Sequence[Instance[Backend]],
         queue: int,
+        ran: Ran,
     ) -> None:
-        super().__init__(number, config, settings, instances, queue)
+        super().__init__(number, config, settings, instances, queue, ran)
         if settings.sequences is None:
             raise ValueError(f"model {settings.name} has no sequences")
         self._lead = (1,) if settings.max_batch_size else ()
@@ -60,7 +62,7 @@ class SequenceVersion(BatchedVersion):
             left = None if remaining is None else remaining - waited
             done = await self._done(stateful, self._within(request, left), began)
             sequence.state = {state.input: self._next(state, done.kept) for state in self._states}
-        yield Answer(done.response, final=True, batch=done.batch, queued=done.queued / 1e9)
+        yield done.answer
 
     def _zeros(self, state: State) -> Array:
         zeros = np.zeros((*self._lead, *state.initial), DTYPES[state.datatype])

@@ -24,6 +24,7 @@ _HEARSAY: Final = 0.5  # seconds after a failed call in which its cause may show
 _LAST_LINES: Final = 12
 READY: Final = re.compile(r"^headrace \w+ ready on (\S+)\n", re.MULTILINE)
 ADMIN: Final = re.compile(r" admin pages on http://(\S+)\n")
+METRICS: Final = re.compile(r" metrics on http://(\S+)/metrics\n")
 
 T = TypeVar("T")
 

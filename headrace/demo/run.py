@@ -87,7 +87,8 @@ class Demo:
             behind = await stage.mesh(console, stack, at, copies) if self._mesh else None
             gateway = await stage.gateway(console, stack, at, copies, behind)
             found = state.State(
-                os.getpid(), gateway.address, gateway.admin, issuer.url, issuer.secret, str(folder / "samples")
+                *(os.getpid(), gateway.address, gateway.admin, issuer.url, issuer.secret, str(folder / "samples")),
+                workers=[copy.metrics for copy in copies],
             )
             stack.enter_context(state.published(found, state.folder(os.environ)))
             client = await stack.enter_async_context(Client(gateway.address))

@@ -19,7 +19,7 @@ from headrace.console import busy, live
 from headrace.demo import digits, repository, show
 from headrace.demo.config import gateway_yaml
 from headrace.demo.digits import MODEL, Pictures, Trained
-from headrace.demo.processes import ADMIN, READY, Child, running, together
+from headrace.demo.processes import ADMIN, METRICS, READY, Child, running, together
 from headrace.rendering import source_of
 from mesh.local.state import State, find
 from mesh.render import folder
@@ -31,11 +31,12 @@ _WAIT: Final = 60.0  # seconds a process may take to come up; a loaded machine i
 
 @dataclass(frozen=True)
 class Copy:
-    """A worker: the version that it serves, its process, and its address, HOST:PORT."""
+    """A worker: the version that it serves, its process, and its addresses for calls and for metrics, HOST:PORT."""
 
     version: str
     child: Child
     address: str
+    metrics: str
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,14 @@ async def workers(
         for trained in versions:
             await asyncio.to_thread(repository.write, _models(at, trained.version), trained)
             names |= {f"worker {trained.version}{letter}": trained for letter in "abc"[:copies]}
-        commands = {name: _worker(at, trained.version, "127.0.0.1:0") for name, trained in names.items()}
+        anywhere = "127.0.0.1:0"
+        commands = {name: _worker(at, trained.version, anywhere, anywhere) for name, trained in names.items()}
         children = await stack.enter_async_context(together(commands, at.folder))
         addresses = await asyncio.gather(*(child.says(READY, _WAIT) for child in children))
+        pages = await asyncio.gather(*(child.says(METRICS, _WAIT) for child in children))
     found = [
-        Copy(trained.version, child, address)
-        for trained, child, address in zip(names.values(), children, addresses, strict=True)
+        Copy(trained.version, child, address, page)
+        for trained, child, address, page in zip(names.values(), children, addresses, pages, strict=True)
     ]
     for trained in versions:
         own = [copy.address for copy in found if copy.version == trained.version]
@@ -121,15 +124,17 @@ async def workers(
 async def again(stack: contextlib.AsyncExitStack, at: Surroundings, copy: Copy) -> Child:
     """Another worker where one has died. Raises CommandError."""
     name = f"{copy.child.name} again"
-    child = await stack.enter_async_context(running(name, _worker(at, copy.version, copy.address), at.folder))
+    command = _worker(at, copy.version, copy.address, copy.metrics)
+    child = await stack.enter_async_context(running(name, command, at.folder))
     await child.says(READY, _WAIT)
     return child
 
 
-def _worker(at: Surroundings, version: str, listen: str) -> list[str]:
+def _worker(at: Surroundings, version: str, listen: str, metrics: str) -> list[str]:
     return [
         *("worker", "--repository", str(_models(at, version)), "--listen", listen, "--drain", "1s"),
         *("--otlp", at.otlp, "--no-logs", "--log-format", "text", "--service", f"worker-{version}"),
+        *("--metrics", metrics),
     ]
 
 

@@ -12,7 +12,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +24,10 @@ START: Final = "start one with: headrace demo --stay"
 
 @dataclass(frozen=True)
 class State:
-    """A running demo: its process, the gateway's addresses, the issuer, its secret, and where its pictures are."""
+    """A running demo: its process, the gateway's addresses, the issuer, its secret, and where its pictures are.
+
+    `workers` are the addresses of their metrics.
+    """
 
     pid: int
     gateway: str
@@ -32,6 +35,7 @@ class State:
     issuer: str
     secret: str
     samples: str
+    workers: list[str] = field(default_factory=list)
 
 
 def folder(environ: Mapping[str, str]) -> Path:

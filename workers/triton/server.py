@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import grpc.aio
@@ -26,6 +25,7 @@ from protos.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from protos.log_settings import Logs
 from workers import stopping
 from workers.errors import StartError
+from workers.gpu import DEVICES
 from workers.repository import names
 from workers.triton import installed
 from workers.triton.arguments import Options, arguments
@@ -38,7 +38,6 @@ _INDEX: Final = 30.0  # seconds in which it must tell what it has loaded
 _RENEW: Final = 1.0  # seconds between looks at the repository
 _GRACE: Final = 5.0  # seconds over the drain that it has to give back its models
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where one that listens there is found
-_GPUS: Final = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # the latter under WSL
 _NOT_THERE: Final = "unloaded"  # the reason of a version that nobody wants
 
 
@@ -72,15 +71,18 @@ async def serving(options: Options) -> AsyncIterator[tuple[str, asyncio.subproce
 
     The values are its HOST:PORT and its process. Raises StartError. Cancelled, it waits for no call.
     """
-    options = replace(options, listen=_with_port(options.listen))
+    metrics = options.metrics and _with_port(options.metrics)
+    options = replace(options, listen=_with_port(options.listen), metrics=metrics)
     with scratch() as folder:
         server = installed.find(options.server, folder)
         stage = Stage(options.repository, folder / "models", server.backends)
         rate_limited = await asyncio.to_thread(_first, stage)
-        gpu = any(device.exists() for device in _GPUS)
+        gpu = any(device.exists() for device in DEVICES)
         given = arguments(options, server, folder, stage.folder, rate_limited=rate_limited, gpu=gpu)
         async with _running(server, given, options.drain) as process:
             await _up(options, process)
+            if metrics:
+                log.info("metrics on http://%s/metrics", metrics)
             renewing = asyncio.create_task(_renewed(stage))
             try:
                 yield options.listen, process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -188,6 +189,14 @@ def test_a_trace_is_carried_on(triton: Triton) -> None:
     assert spans["InferRequest"]["parentSpanId"] == parent
     assert {"key": "service.name", "value": {"stringValue": "tests-triton"}} in spans["add"]["service"]
     assert {span["traceId"] for span in triton.collector.spans} == {trace}
+
+
+def test_its_metrics_have_the_names_that_the_guide_has(triton: Triton) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "triton.md").read_text()
+    named = set(re.findall(r"\bnv_\w+", guide)) - {"nv_gpu_"}
+    there = set(re.findall(r"^# TYPE (\w+) ", triton.page(), re.MULTILINE))
+    assert {name for name in named - there if not name.startswith("nv_gpu_")} == set()
+    assert len(named - there) in (0, 3)  # those of GPUs
 
 
 # ---- how it starts and ends ----
