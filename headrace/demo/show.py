@@ -15,11 +15,10 @@ from rich.text import Text
 from headrace.demo.config import CANARY_SHARE
 from headrace.demo.digits import MODEL
 from headrace.demo.mesh_tour import Outage, Shift, Visitor
-from headrace.demo.spans import Span
 from headrace.demo.state import State
 from headrace.demo.tour import AT_ONCE, Rejection, Score
-from headrace.demo.waterfall import Waterfall
-from protos import tracing
+from headrace.traces.spans import Span
+from headrace.traces.waterfall import Waterfall
 from protos.contract import SERVICE
 
 
@@ -101,8 +100,6 @@ def rejections(console: Console, found: Sequence[Rejection]) -> None:
 
 def trace(console: Console, spans: Sequence[Span]) -> None:
     """One call's spans."""
-    requests = {str(span.attributes[tracing.REQUEST_ID]) for span in spans if tracing.REQUEST_ID in span.attributes}
-    console.print(f"trace {spans[0].trace}, request {', '.join(requests)}", style="dim")
     console.print(Waterfall(spans))
 
 
@@ -130,6 +127,7 @@ def next_steps(console: Console, state: State, program: str, resources: Path | N
         f"{program} infer {MODEL} {samples}/digit-7.png",
         f"grpcurl -plaintext -H {authorization} -d @ {gateway} {rpc} < {samples}/digit-7.json",
         f"curl http://{admin}/readyz",
+        f"{program} trace",
         *(mesh if resources else []),
     ):
         console.print(f"  {command}", style="cyan", soft_wrap=True, highlight=False, markup=False)

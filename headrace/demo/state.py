@@ -24,7 +24,10 @@ START: Final = "start one with: headrace demo --stay"
 
 @dataclass(frozen=True)
 class State:
-    """A running demo: its process, the gateway's addresses, the issuer, its secret, and where its pictures are."""
+    """A running demo: its process, the gateway's addresses, the issuer, its secret, and where its pictures are.
+
+    `traces` is where it is asked for traces.
+    """
 
     pid: int
     gateway: str
@@ -32,6 +35,7 @@ class State:
     issuer: str
     secret: str
     samples: str
+    traces: str
 
 
 def folder(environ: Mapping[str, str]) -> Path:
