@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -14,12 +15,14 @@ from rich.text import Text
 
 from headrace.demo.config import CANARY_SHARE
 from headrace.demo.digits import MODEL
-from headrace.demo.mesh_tour import Outage, Shift, Visitor
 from headrace.demo.state import State
 from headrace.demo.tour import AT_ONCE, Rejection, Score
 from headrace.traces.spans import Span
 from headrace.traces.waterfall import Waterfall
 from protos.contract import SERVICE
+
+if TYPE_CHECKING:  # it is on the stage, which shows its steps itself
+    from headrace.demo.mesh_tour import Outage, Shift, Visitor
 
 
 def title(console: Console, words: str) -> None:

@@ -39,18 +39,19 @@ def application(store: Store, clock: Callable[[], int], *, loopback: bool) -> we
         if not _ID.fullmatch(asked):
             return _refusal(400, "a trace id is up to 32 hexadecimal digits")
         spans = store.trace(asked.lower().zfill(32))
-        return await told([spans]) if spans else _refusal(404, "trace not found")
+        return await told(lambda: [spans]) if spans else _refusal(404, "trace not found")
 
     async def traces(request: web.Request) -> web.Response:
         try:
             asked = query.read(list(request.query.items()), clock())
         except query.Unreadable as error:
             return _refusal(400, str(error))
-        return await told(query.chosen(store.traces(), asked))
+        kept = store.traces()
+        return await told(lambda: query.chosen(kept, asked))
 
-    async def told(found: Sequence[Sequence[Span]]) -> web.Response:
+    async def told(find: Callable[[], Sequence[Sequence[Span]]]) -> web.Response:
         async with one_at_a_time:
-            return await asyncio.to_thread(lambda: _answer(_data([written.trace(spans) for spans in found])))
+            return await asyncio.to_thread(lambda: _answer(_data([written.trace(spans) for spans in find()])))
 
     async def hello(_request: web.Request) -> web.Response:
         return web.Response(text=_HELLO)

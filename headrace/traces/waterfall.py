@@ -47,9 +47,11 @@ class Waterfall:
         for at, (place, title) in enumerate(zip(places, titles, strict=True)):
             title.truncate(widest, overflow="ellipsis", pad=True)
             drawn = _marked(place.span, whole, cells, ascii_only=ascii_only)
+            blank = " " * (len(drawn) - len(drawn.lstrip()))
+            marks = (drawn.lstrip().ljust(cells - len(blank)), colours[told.line(place.span.service)])
             took = told.took(place.span.end - place.span.start).rjust(_TOOK)
             ended = (told.status(place.span), "bold red" if place.span.error else "dim")
-            line = Text.assemble(title, _GAP, (drawn.ljust(cells), colours[told.line(place.span.service)]), _GAP, took)
+            line = Text.assemble(title, _GAP, blank, marks, _GAP, took)
             yield _one_line(line.append(_GAP).append(*ended))
             yield from _notes(console, options, places, at)
 
@@ -68,11 +70,12 @@ def _title(places: Sequence[Place], at: int, colours: Mapping[str, str], *, asci
     """Whose span it is; and what it does, where that is not what the one above does."""
     place = places[at]
     depth, service = min(place.depth, _DEEPEST), told.line(place.span.service)
-    branch = "" if depth == 0 else "  " * (depth - 1) + ("`-" if ascii_only else "└─")
+    branch = "" if depth == 0 else "`-" if ascii_only else "└─"
     above = told.name(places[place.under if place.under >= 0 else 0].span)
     own = told.name(place.span)
     name = f" {own}" if own != above else ""
-    return Text.assemble((branch, "dim"), (service, f"bold {colours[service]}"), " ", place.span.kind, name)
+    indent = "  " * max(0, depth - 1)
+    return Text.assemble(indent, (branch, "dim"), (f"{service} ", f"bold {colours[service]}"), place.span.kind, name)
 
 
 def _notes(console: Console, options: ConsoleOptions, places: Sequence[Place], at: int) -> Iterator[Text]:
