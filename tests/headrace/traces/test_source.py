@@ -143,7 +143,7 @@ def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.Monkey
 
 def test_nobody_there(tmp_path: Path) -> None:
     url = f"http://{unused_address()}"
-    done = headrace("trace", "--from", url, environ={"http_proxy": "http://127.0.0.1:9"})
+    done = headrace("trace", "--from", url)
     assert done.returncode == 1
     assert done.stderr.startswith(
         f"headrace: nobody answers at {url} (Connection refused); start headrace demo --stay or "
@@ -159,6 +159,7 @@ def test_nobody_there(tmp_path: Path) -> None:
         ("0" * 33,),
         (TRACE, "--errors"),
         ("--from", "file:///etc/passwd"),
+        ("--from", "file://localhost/etc/passwd"),
         ("--from", "127.0.0.1:16686"),
         ("--from", "http://h/?x=1"),
         ("--limit", "0"),
@@ -179,7 +180,7 @@ async def test_the_command_lists_and_draws(collector: Collector) -> None:
     listed = await shown(collector, "--model", "digits", COLUMNS="200")
     assert listed.returncode == 0
     assert f" {TRACE}  ModelInfer  headrace-gateway, worker-2  digits  OK " in listed.stdout
-    drawn = await shown(collector, TRACE[:8])
+    drawn = await shown(collector, TRACE[:8], http_proxy="http://127.0.0.1:9", no_proxy="")
     assert drawn.stdout.splitlines()[0] == f"trace {TRACE}  ModelInfer  OK"
     assert "└─worker-2 server" in drawn.stdout
     assert "\x1b" not in listed.stdout + drawn.stdout

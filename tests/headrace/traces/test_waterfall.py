@@ -115,6 +115,7 @@ def test_however_deep_a_trace_it_fits() -> None:
     deep = tuple(span(f"{at:016x}", f"{at - 1:016x}" if at else "", at, 100 + at) for at in range(200))
     lines = drawn(80, spans=deep)
     assert len(lines) == 202
+    assert all("headrace-gat" in line for line in lines[2:])
     assert all(len(line) <= 80 for line in lines)
 
 
