@@ -15,7 +15,21 @@ from typing import Annotated, Final
 
 import typer
 
-from headrace.commands import audit, config, demo, doctor, gateway, infer, mesh, plain, token, triton, worker
+from headrace.commands import (
+    audit,
+    collector,
+    config,
+    demo,
+    doctor,
+    gateway,
+    infer,
+    mesh,
+    plain,
+    token,
+    trace,
+    triton,
+    worker,
+)
 from headrace.failure import CommandError
 from headrace.printable import printable
 
@@ -36,6 +50,8 @@ app.command(cls=plain.Command)(triton.triton)
 app.add_typer(token.app, name="token")
 app.command(cls=plain.Command)(infer.infer)
 app.add_typer(mesh.app, name="mesh")
+app.command(cls=plain.Command)(trace.trace)
+app.command(cls=plain.Command)(collector.collector)
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 app.command(cls=plain.Command)(doctor.doctor)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 UNITS = sorted((Path(__file__).parent.parent / "deploy" / "systemd").glob("*.service"))
 
@@ -33,3 +34,17 @@ def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
     staged.write_text(unit.read_text().replace("/opt/headrace/bin/headrace", "/bin/true"))
     verdict = subprocess.run(["systemd-analyze", "verify", staged], check=False, capture_output=True, text=True)
     assert (verdict.returncode, verdict.stderr) == (0, "")
+
+
+JAEGER = Path(__file__).parent.parent / "deploy" / "observability" / "jaeger" / "compose.yaml"
+
+
+def test_jaeger_is_pinned_and_on_the_loopback() -> None:
+    """By https://github.com/compose-spec/compose-spec/blob/main/05-services.md; interop tests run the command."""
+    (service,) = yaml.safe_load(JAEGER.read_text())["services"].values()
+    assert re.fullmatch(r"jaegertracing/all-in-one:\d+\.\d+\.\d+", service["image"])
+    assert service["ports"] == ["127.0.0.1:4317:4317", "127.0.0.1:16686:16686"]
+    assert set(service) <= {
+        *("image", "environment", "command", "ports", "restart"),
+        *("read_only", "cap_drop", "security_opt", "mem_limit"),
+    }

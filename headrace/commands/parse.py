@@ -15,6 +15,14 @@ def seconds(value: str, option: str) -> float:
         raise typer.BadParameter(str(error), param_hint=option) from None
 
 
+def size(value: str) -> int:
+    """`64MiB`, as a parser of Typer's."""
+    try:
+        return units.size(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def address(value: str) -> str:
     """`HOST:PORT`, as a parser of Typer's."""
     try:

@@ -23,7 +23,6 @@ from rich.console import Console
 from headrace.client import Client
 from headrace.console import busy
 from headrace.demo import samples, show, stage, state, tour
-from headrace.demo.collector import Collector
 from headrace.demo.digits import MODEL, Pictures, Trained
 from headrace.demo.flow import AT_ONCE
 from headrace.demo.issuer import Issuer
@@ -32,6 +31,8 @@ from headrace.demo.processes import unless_death
 from headrace.failure import CommandError
 from headrace.flow import flow
 from headrace.interrupt import interruptible
+from headrace.traces.collector import Collector, collecting
+from headrace.traces.store import Store
 
 _COPIES: Final = 2  # of each version, behind a mesh: one may fail
 
@@ -80,15 +81,21 @@ class Demo:
             await asyncio.to_thread(samples.write, folder / "samples", held)
             issuer = await stack.enter_async_context(Issuer().serving())
             show.done(console, "issuer of tokens", issuer.url)
-            collector = await stack.enter_async_context(Collector().serving())
-            show.done(console, "collector of traces", collector.url)
+            collector = await stack.enter_async_context(collecting(Store()))
+            show.done(console, "collector of traces", f"{collector.url}, asked at {collector.query}")
             at = stage.Surroundings(folder, issuer.url, collector.url)
             copies = await stage.workers(console, stack, at, versions, _COPIES if self._mesh else 1)
             behind = await stage.mesh(console, stack, at, copies) if self._mesh else None
             gateway = await stage.gateway(console, stack, at, copies, behind)
             found = state.State(
-                *(os.getpid(), gateway.address, gateway.admin, issuer.url, issuer.secret, str(folder / "samples")),
-                workers=[copy.metrics for copy in copies],
+                os.getpid(),
+                gateway.address,
+                gateway.admin,
+                issuer.url,
+                issuer.secret,
+                str(folder / "samples"),
+                collector.query,
+                [copy.metrics for copy in copies],
             )
             stack.enter_context(state.published(found, state.folder(os.environ)))
             client = await stack.enter_async_context(Client(gateway.address))

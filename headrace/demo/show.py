@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -14,13 +15,14 @@ from rich.text import Text
 
 from headrace.demo.config import CANARY_SHARE
 from headrace.demo.digits import MODEL
-from headrace.demo.mesh_tour import Outage, Shift, Visitor
-from headrace.demo.spans import Span
 from headrace.demo.state import State
 from headrace.demo.tour import AT_ONCE, Rejection, Score
-from headrace.demo.waterfall import Waterfall
-from protos import tracing
+from headrace.traces.spans import Span
+from headrace.traces.waterfall import Waterfall
 from protos.contract import SERVICE
+
+if TYPE_CHECKING:  # it is on the stage, which shows its steps itself
+    from headrace.demo.mesh_tour import Outage, Shift, Visitor
 
 
 def title(console: Console, words: str) -> None:
@@ -101,8 +103,6 @@ def rejections(console: Console, found: Sequence[Rejection]) -> None:
 
 def trace(console: Console, spans: Sequence[Span]) -> None:
     """One call's spans."""
-    requests = {str(span.attributes[tracing.REQUEST_ID]) for span in spans if tracing.REQUEST_ID in span.attributes}
-    console.print(f"trace {spans[0].trace}, request {', '.join(requests)}", style="dim")
     console.print(Waterfall(spans))
 
 
@@ -130,6 +130,7 @@ def next_steps(console: Console, state: State, program: str, resources: Path | N
         f"{program} infer {MODEL} {samples}/digit-7.png",
         f"grpcurl -plaintext -H {authorization} -d @ {gateway} {rpc} < {samples}/digit-7.json",
         f"curl http://{admin}/readyz",
+        f"{program} trace",
         *(mesh if resources else []),
     ):
         console.print(f"  {command}", style="cyan", soft_wrap=True, highlight=False, markup=False)

@@ -26,7 +26,7 @@ START: Final = "start one with: headrace demo --stay"
 class State:
     """A running demo: its process, the gateway's addresses, the issuer, its secret, and where its pictures are.
 
-    `workers` are the addresses of their metrics.
+    `traces` is where it is asked for traces; `workers` are the addresses of their metrics.
     """
 
     pid: int
@@ -35,6 +35,7 @@ class State:
     issuer: str
     secret: str
     samples: str
+    traces: str
     workers: list[str] = field(default_factory=list)
 
 

@@ -16,13 +16,15 @@ import numpy as np
 from opentelemetry.trace import SpanKind, Tracer
 
 from headrace.client import Answer, Client, Refused, Signature
-from headrace.demo.collector import Collector
 from headrace.demo.config import CANARY_SHARE
 from headrace.demo.digits import MODEL, Pictures, Trained, accuracy
 from headrace.demo.issuer import Issuer
-from headrace.demo.spans import Span, tree
 from headrace.failure import CommandError
 from headrace.tensors import Pixels
+from headrace.traces.collector import Collector
+from headrace.traces.spans import Span
+from headrace.traces.store import Store
+from headrace.traces.tree import tree
 from protos import tracing
 from protos.contract import SERVICE
 
@@ -166,22 +168,30 @@ async def rejection(case: str, answer: Awaitable[Answer], status: str, reason: s
 
 async def lanes(collector: Collector, calls: int) -> Mapping[str, int]:
     """Lane -> how many of the calls so far came by it. Raises CommandError where some came by none."""
-    found = await collector.lanes(calls, _SPANS_WAIT)
+    found = await collector.until(
+        lambda: _lanes(collector.store), lambda seen: sum(seen.values()) >= calls, _SPANS_WAIT
+    )
     if sum(found.values()) < calls:
         raise CommandError(f"of {calls} calls the gateway traced {dict(found)}")
     return found
 
 
-async def trace(collector: Collector, trace_id: str, version: str) -> tuple[Span, ...]:
+def _lanes(store: Store) -> Mapping[str, int]:
+    spans = (span for trace in store.traces() for span in trace if span.kind == "server")
+    return Counter(lane for span in spans if isinstance(lane := span.attributes.get(tracing.LANE), str))
+
+
+async def trace(collector: Collector, trace_id: str, version: str) -> Sequence[Span]:
     """The spans of a call that `version` answered; checks that they are one chain, from the caller to the worker."""
-    spans = await collector.trace(trace_id, len(_CHAIN), _SPANS_WAIT)
+    store = collector.store
+    spans = await collector.until(lambda: store.trace(trace_id), lambda found: len(found) >= len(_CHAIN), _SPANS_WAIT)
     check_chain(spans, version)
     return spans
 
 
 def check_chain(spans: Sequence[Span], version: str) -> None:
     """Raises CommandError unless the spans go caller, gateway in, gateway out, worker, each the next one's parent."""
-    chain = [span for _, span in tree(spans)]
+    chain = [place.span for place in tree(spans)]
     if tuple(span.kind for span in chain) != _CHAIN:
         raise CommandError(f"the trace has the spans {[f'{s.service} {s.kind}' for s in chain]}, not one call's chain")
     parents = [span.parent for span in chain]

@@ -60,7 +60,7 @@ async def test_what_it_publishes_holds_no_private_key(issuer: Issuer) -> None:
 
 
 def running(issuer: Issuer, secret: str) -> State:
-    return State(os.getpid(), "127.0.0.1:1", "127.0.0.1:1", issuer.url, secret, "")
+    return State(os.getpid(), "127.0.0.1:1", "127.0.0.1:1", issuer.url, secret, "", "")
 
 
 async def test_who_has_the_secret_gets_a_token(issuer: Issuer) -> None:

@@ -11,7 +11,15 @@ from headrace.demo import show
 from headrace.demo.state import State
 
 ISTIO = Path("/tmp/headrace-demo-x/istio")
-STATE = State(1, "127.0.0.1:50051", "127.0.0.1:9090", "http://127.0.0.1:3", "s3cret", "/tmp/headrace-demo-x/samples")
+STATE = State(
+    1,
+    "127.0.0.1:50051",
+    "127.0.0.1:9090",
+    "http://127.0.0.1:3",
+    "s3cret",
+    "/tmp/headrace-demo-x/samples",
+    "http://127.0.0.1:4",
+)
 
 
 def test_a_command_on_the_path_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +43,7 @@ def test_commands_stand_on_one_line_each_to_be_copied(width: int) -> None:
         '  grpcurl -plaintext -H "authorization: Bearer $(headrace token)" -d @ 127.0.0.1:50051 '
         "inference.GRPCInferenceService/ModelInfer < /tmp/headrace-demo-x/samples/digit-7.json",
         "  curl http://127.0.0.1:9090/readyz",
+        "  headrace trace",
         "  headrace mesh status --dir /tmp/headrace-demo-x/istio --watch",
         "  headrace mesh shift digits 1=0 2=100 --dir /tmp/headrace-demo-x/istio",
         "  headrace mesh explain digits --version 2 --dir /tmp/headrace-demo-x/istio",

@@ -13,7 +13,9 @@ from headrace.demo import state
 from headrace.demo.state import State
 from headrace.failure import CommandError
 
-FOUND = State(os.getpid(), "127.0.0.1:1", "127.0.0.1:2", "http://127.0.0.1:3", "s3cret", "/samples")
+FOUND = State(
+    os.getpid(), "127.0.0.1:1", "127.0.0.1:2", "http://127.0.0.1:3", "s3cret", "/samples", "http://127.0.0.1:4"
+)
 
 
 def test_it_is_found_while_published_and_gone_after(tmp_path: Path) -> None:

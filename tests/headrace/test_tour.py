@@ -7,9 +7,9 @@ import pytest
 
 from headrace.client import Answer, Client, Refused, Signature
 from headrace.demo.digits import Pictures, Trained
-from headrace.demo.spans import Span
 from headrace.demo.tour import Caller, check_chain, check_split, rejection
 from headrace.failure import CommandError
+from headrace.traces.spans import Span
 from protos import tracing
 
 

@@ -21,6 +21,7 @@ build kube-apiserver kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
 build otelcol otelcol .
 jars kafka
 jars opensearch
+build jaeger jaeger-all-in-one github.com/jaegertracing/jaeger/cmd/all-in-one
 if [ ! -e "$out/silero_vad.onnx" ]; then  # a model that keeps state; its package asks for torch, which the file does not need
   scratch=$(mktemp -d)
   python3 -m pip download --quiet --no-deps --dest "$scratch" silero-vad==6.2.3
