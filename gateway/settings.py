@@ -230,12 +230,14 @@ class Telemetry(Frozen):
     """Where spans go (OTLP/gRPC), what share of the traces that begin here, and under which service name.
 
     `access_log`: the file that gets a line for each call, `-` for standard output; without it there are none.
+    `metrics`: whether anything is counted, for /metrics and, with `otlp`, to be sent there.
     """
 
     otlp: Annotated[str, AfterValidator(_otlp)] | None = None
     sample: Annotated[float, Field(ge=0, le=1)] = 0.1
     service: Annotated[str, Field(min_length=1)] = "headrace-gateway"
     access_log: Annotated[Path, AfterValidator(_appendable)] | None = None
+    metrics: bool = True
 
 
 class Settings(Frozen):

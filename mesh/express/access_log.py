@@ -25,11 +25,11 @@ _CEL: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 _TO_METADATA: Final = "envoy.extensions.filters.http.header_to_metadata.v3.Config"
 _NOTED: Final = "headrace.log"
 _PEER: Final = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
-_LEFT: Final = ("http2.remote_reset", "http2.remote_refuse", "downstream_remote_disconnect")
+LEFT: Final = ("http2.remote_reset", "http2.remote_refuse", "downstream_remote_disconnect")
 """How it is said that the caller has gone."""
-_NO_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": False}}}
+NO_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": False}}}
 """What the script sends has one."""
-_NOT_THERE: Final = ["UF", "UC", "UH"]
+NOT_THERE: Final = ["UF", "UC", "UH"]
 """Flags of what Python was meant to get, and did not, or did not live to answer."""
 _SAME: Final[Mapping[str, str]] = {
     tracing.TIME: "%START_TIME%",
@@ -57,18 +57,18 @@ class AccessLog:
     methods: Mapping[str, str]
 
 
-def loggers(log: AccessLog | None) -> list[Json] | None:
-    """envoy.config.accesslog.v3.AccessLog, of each kind of call; None without a log."""
+def loggers(log: AccessLog | None) -> list[Json]:
+    """envoy.config.accesslog.v3.AccessLog, of each kind of call; none without a log."""
     if log is None:
-        return None
-    carried = _only(f"xds.route_name == '{CARRIED}'")
-    others = _only(f"xds.route_name != '{CARRIED}' && request.path in {_literal(list(log.methods))}")
-    unseen = [_only("upstream.request_attempt_count == 0"), {"response_flag_filter": {"flags": _NOT_THERE}}]
+        return []
+    carried = only(f"xds.route_name == '{CARRIED}'")
+    others = only(f"xds.route_name != '{CARRIED}' && request.path in {literal(list(log.methods))}")
+    unseen = [only("upstream.request_attempt_count == 0"), {"response_flag_filter": {"flags": NOT_THERE}}]
     # What takes time comes last, and of calls that went well nothing is asked that they all have in common.
     return [
         _logger(log.path, [{"grpc_status_filter": {"statuses": ["OK"]}}, carried], _of_well(log)),
         _logger(log.path, [{"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}, carried], _of_failed(log)),
-        _logger(log.path, [_NO_ID, others, {"or_filter": {"filters": unseen}}], _of_others(log)),
+        _logger(log.path, [NO_ID, others, {"or_filter": {"filters": unseen}}], _of_others(log)),
     ]
 
 
@@ -93,7 +93,8 @@ def _logger(path: Path, all_of: Sequence[Json], words: Mapping[str, str]) -> Jso
     return {**made, "filter": {"and_filter": {"filters": all_of}}}
 
 
-def _only(expression: str) -> Json:
+def only(expression: str) -> Json:
+    """A filter: calls of which that is true, in CEL."""
     return {"extension_filter": named("envoy.access_loggers.extension_filters.cel", _CEL, expression=expression)}
 
 
@@ -104,18 +105,18 @@ def _of_well(log: AccessLog) -> Mapping[str, str]:
 
 
 def _of_failed(log: AccessLog) -> Mapping[str, str]:
-    reason = f"%CEL({_literal(log.reasons)}[response.grpc_status])%"
+    reason = f"%CEL({literal(log.reasons)}[response.grpc_status])%"
     return {**_of_well(log), tracing.RPC_STATUS: _status(), tracing.REASON: reason}
 
 
 def _of_others(log: AccessLog) -> Mapping[str, str]:
-    method = f"%CEL({_literal(log.methods)}[request.path])%"
+    method = f"%CEL({literal(log.methods)}[request.path])%"
     return {**_SAME, tracing.RPC_METHOD: method, tracing.RPC_STATUS: _status(), **log.python}
 
 
 def _status() -> str:
     """What the caller was told; where it has gone meanwhile, Envoy alone would guess at something."""
-    left = f"{_literal(dict.fromkeys(_LEFT, 'CANCELLED'))}[response.code_details]"
+    left = f"{literal(dict.fromkeys(LEFT, 'CANCELLED'))}[response.code_details]"
     operators = [{"command": "CEL", "param": left}, {"command": "GRPC_STATUS", "param": "SNAKE_STRING"}]
     return f"%COALESCE({json.dumps({'operators': operators})})%"
 
@@ -131,7 +132,7 @@ def _noting(rules: str, header: str) -> Json:
     return named("envoy.filters.http.header_to_metadata", _TO_METADATA, **{rules: [rule]})
 
 
-def _literal(value: Mapping[int, str] | Mapping[str, str] | Sequence[str]) -> str:
+def literal(value: Mapping[int, str] | Mapping[str, str] | Sequence[str]) -> str:
     """As CEL has it, which has no parentheses: these would end a command of Envoy's."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {text!r}" for key, text in value.items()) + "}"

@@ -289,9 +289,9 @@ async def test_each_call_has_one_line(logged: World) -> None:
 async def test_who_does_not_look_whether_python_has_a_call_writes_it_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only = access_log._only
+    only = access_log.only
     monkeypatch.setattr(
-        access_log, "_only", lambda expression: only(expression.replace("attempt_count == 0", "attempt_count > 0"))
+        access_log, "only", lambda expression: only(expression.replace("attempt_count == 0", "attempt_count > 0"))
     )
     async with worlds.world(tmp_path, to(), express=True) as world:
         await quietly(world.channel.unary_unary(INFER)(MESSAGE, timeout=10))
@@ -301,7 +301,7 @@ async def test_who_does_not_look_whether_python_has_a_call_writes_it_twice(
 
 
 def test_where_there_is_none_nothing_is_done_for_it(tmp_path: Path) -> None:
-    path = worlds.in_front_of("127.0.0.1:1", tmp_path, Issuer(), "digits")
+    path = worlds.in_front_of("127.0.0.1:1", tmp_path, Issuer(), "digits", telemetry={"metrics": False})
     text = json.dumps(bootstrap(front_of(load(path, {}), tmp_path)))
     assert not [word for word in ("access_log", "header_to_metadata", "DIRECT_REMOTE") if word in text]
 
@@ -317,15 +317,20 @@ FORGED = [
 ]
 
 
-async def forged(world: World) -> list[Line]:
-    """Lines that a stranger has a hand in: who names no authority is answered before its headers are looked at."""
+def without_authority(world: World, said: Sequence[tuple[str, str]]) -> None:
+    """Call in a way that is answered before the headers are looked at."""
     host, _, port = world.address.rpartition(":")
     fields = [(":method", "POST"), (":scheme", "http"), (":path", INFER), ("te", "trailers")]
-    block = http2.literal([*fields, ("content-type", "application/grpc"), *FORGED])
+    block = http2.literal([*fields, ("content-type", "application/grpc"), *said])
     with socket.create_connection((host, int(port)), timeout=2) as connection:
         call = http2.frame(http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, 1, block)
         connection.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0) + call)
-        await asyncio.to_thread(connection.recv, 65536)
+        connection.recv(65536)
+
+
+async def forged(world: World) -> list[Line]:
+    """Lines that a stranger has a hand in."""
+    await asyncio.to_thread(without_authority, world, FORGED)
     await quietly(world.channel.unary_unary(INFER)(MESSAGE, metadata=FORGED, timeout=10))
     await quietly(infer(world, more=[*FORGED, ("x-headrace-peer", "6.6.6.6"), TO_PYTHON]))
     await by_the_lane(world, lambda: infer(world, more=[*FORGED, ("x-headrace-peer", "6.6.6.6")]))
@@ -339,7 +344,7 @@ async def test_callers_have_no_hand_in_what_is_said_of_them(logged: World) -> No
 
 async def test_a_lane_that_went_by_headers_would_be_deceived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by_header = {"header_filter": {"header": {"name": "x-caller", "present_match": True}}}
-    monkeypatch.setattr(access_log, "_only", lambda _expression: by_header)
+    monkeypatch.setattr(access_log, "only", lambda _expression: by_header)
     async with worlds.world(tmp_path, to(), express=True) as world:
         assert "root" in {line.get("headrace.caller") for line in await forged(world)}
 
