@@ -11,11 +11,6 @@ from protos import tracing
 from protos.metrics import process
 from protos.metrics.described import LATENCY, Described, Kind
 
-RESULT: Final = "headrace.result"
-ISSUER: Final = "headrace.issuer"
-CERTIFICATE: Final = "headrace.certificate"
-SIGNAL: Final = "headrace.signal"
-DIRECTION: Final = "headrace.direction"
 VERSION: Final = "version"
 
 CALLS: Final = Described(
@@ -86,22 +81,22 @@ TOKENS: Final = Described(
     Kind.COUNTER,
     "{token}",
     "Tokens that Python has looked at: known from before (cached), found good (verified), or refused.",
-    labels=(RESULT,),
+    labels=(tracing.RESULT,),
 )
 JWKS_AGE: Final = Described(
     "headrace.jwks.age",
     Kind.GAUGE,
     "s",
     "Time since the issuer's keys were last fetched well, or since the start.",
-    labels=(ISSUER,),
+    labels=(tracing.ISSUER,),
 )
-JWKS_KEYS: Final = Described("headrace.jwks.keys", Kind.GAUGE, "{key}", "Keys of the issuer.", labels=(ISSUER,))
+JWKS_KEYS: Final = Described("headrace.jwks.keys", Kind.GAUGE, "{key}", "Keys of the issuer.", labels=(tracing.ISSUER,))
 EXPIRY: Final = Described(
     "headrace.certificate.expiry.timestamp",
     Kind.GAUGE,
     "s",
     "When the first of the file's certificates expires that are in use (Unix time).",
-    labels=(CERTIFICATE,),
+    labels=(tracing.CERTIFICATE,),
 )
 GENERATION: Final = Described(
     "headrace.config.generation", Kind.GAUGE, "{configuration}", "How many configurations were taken up."
@@ -115,7 +110,7 @@ DROPPED: Final = Described(
     Kind.COUNTER,
     "{item}",
     "What should have been told and is lost: spans, lines, or times that metrics could not be sent.",
-    labels=(SIGNAL,),
+    labels=(tracing.SIGNAL,),
 )
 AUDIT_FAILING: Final = Described(
     "headrace.audit.failing", Kind.GAUGE, "{file}", "1 while lines of the audit cannot be written, else 0."
@@ -125,7 +120,7 @@ MESSAGES: Final = Described(
     Kind.COUNTER,
     "{message}",
     "Messages of streams; those that were refused have no model.",
-    labels=(tracing.MODEL, DIRECTION),
+    labels=(tracing.MODEL, tracing.DIRECTION),
 )
 BUILD: Final = Described(
     "headrace.build.info", Kind.GAUGE, "{build}", "Always 1; the version of headrace that runs.", labels=(VERSION,)

@@ -55,6 +55,12 @@ TRACE_ID = "trace_id"
 PEER_ADDRESS = "network.peer.address"
 REQUEST_SIZE = "http.request.body.size"
 RESPONSE_SIZE = "http.response.body.size"
+# Of metrics alone.
+SIGNAL = "headrace.signal"
+RESULT = "headrace.result"
+ISSUER = "headrace.issuer"
+CERTIFICATE = "headrace.certificate"
+DIRECTION = "headrace.direction"
 
 REQUEST_ID_KEY = "x-request-id"  # metadata
 CONTEXT_KEYS = frozenset({"traceparent", "tracestate", "baggage"})

@@ -1,7 +1,8 @@
 """What the Envoy in front counts, and how that is read. Law: it counts what Python cannot: carried and lost calls.
 
 It costs Python nothing. A call is counted once, as one measure of its duration under its tags: how many there were is
-how many were measured. Tags are what the lane's script has said of a call, never a caller. Sources:
+how many were measured. Tags are what the lane's script has said of a call, never a caller; and as Envoy forgets none,
+the script has only so many kinds of calls counted apart. Sources:
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/access_loggers/stats/v3/stats.proto and
 https://www.envoyproxy.io/docs/envoy/latest/operations/admin#get--stats
 """
@@ -9,7 +10,6 @@ https://www.envoyproxy.io/docs/envoy/latest/operations/admin#get--stats
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -18,6 +18,7 @@ from mesh.envoy.proto import Json, named
 from mesh.express.access_log import CARRIED, LEFT, NO_ID, NOT_THERE, literal, only
 from mesh.express.traced import TO_KEY
 from protos import tracing
+from protos.metrics.instruments import OTHER
 
 STATISTICS: Final[Json] = {"stats_flush_on_admin": True}
 """Fields of a bootstrap: what was measured is put together when someone looks."""
@@ -27,6 +28,7 @@ GONE: Final = "GONE"
 """A status: the caller has gone. Of its call no whole duration is known but in milliseconds."""
 
 _STATS: Final = "envoy.extensions.access_loggers.stats.v3.Config"
+_TAG: Final = "of"
 _OK: Final[Json] = {"grpc_status_filter": {"statuses": ["OK"]}}
 _NOT_OK: Final[Json] = {"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}
 _HAS_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": True}}}
@@ -85,23 +87,29 @@ def loggers(counts: Counts | None) -> list[Json]:
         return []
     cluster = _first(("REQ", TO_KEY), ("UPSTREAM_CLUSTER", ""))  # which is the hop of those that are traced
     told = [f"%REQ({key})%" for key in (counts.model, counts.version, counts.grant)]
+    names, nameless = [*told, cluster], [OTHER] * (len(told) + 1)
     sent = _histogram(Sent, told[:1], _SENT)
     others = only(f"xds.route_name != '{CARRIED}' && request.path in {literal(list(counts.methods))}")
     unanswered = [only("upstream.request_attempt_count == 0"), {"response_flag_filter": {"flags": NOT_THERE}}]
     method = f"%CEL({literal(counts.methods)}[request.path])%"
-    status = _first(
-        ("CEL", f"{literal(dict.fromkeys(LEFT, GONE))}[response.code_details]"), ("GRPC_STATUS", "SNAKE_STRING")
-    )
+    gone = f"{literal(dict.fromkeys(LEFT, GONE))}[response.code_details]"
+    status = _first(("CEL", gone), ("GRPC_STATUS", "SNAKE_STRING"))
+    failed = [_NOT_OK, _other(false=True), only(f"xds.route_name == '{CARRIED}'")]
     # Of calls that went well nothing is worked out that they all have in common.
     return [
-        _logger([_OK, _HAS_ID], _histogram(Carried, [*told, cluster, "OK"], _ENDS), sent),
+        _logger([_OK, _HAS_ID, _other(false=True)], _histogram(Carried, [*names, "OK"], _ENDS), sent),
+        _logger(failed, _histogram(Carried, [*names, status], _ENDS), sent),
         _logger(
-            [_NOT_OK, only(f"xds.route_name == '{CARRIED}'")],
-            _histogram(Carried, [*told, cluster, status], _ENDS),
-            sent,
+            [_other(), _HAS_ID], _histogram(Carried, [*nameless, status], _ENDS), _histogram(Sent, nameless[:1], _SENT)
         ),
         _logger([NO_ID, others, {"or_filter": {"filters": unanswered}}], _histogram(Unseen, [method, status], _ENDS)),
     ]
+
+
+def _other(*, false: bool = False) -> Json:
+    """Whether the script has said that the call is not counted apart, or that it has not."""
+    matcher = {"filter": "headrace.lane", "path": [{"key": "other"}], "value": {"bool_match": not false}}
+    return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": false}}
 
 
 def _logger(all_of: Sequence[Json], *histograms: Json) -> Json:
@@ -110,9 +118,9 @@ def _logger(all_of: Sequence[Json], *histograms: Json) -> Json:
 
 
 def _histogram(kind: type[Tags], formats: Sequence[str], times: Sequence[str]) -> Json:
-    tags = [{"name": f" {name} ", "value_format": each} for name, each in zip(kind._fields, formats, strict=True)]
+    tag = {"name": _TAG, "value_format": " ".join(formats)}  # each tag more would cost as much again
     value = _first(*(("COMMON_DURATION", time) for time in times), ("DURATION", ""))
-    return {"stat": {"name": kind.__name__, "tags": tags}, "unit": "Microseconds", "value_format": value}
+    return {"stat": {"name": kind.__name__, "tags": [tag]}, "unit": "Microseconds", "value_format": value}
 
 
 def _first(*commands: tuple[str, str]) -> str:
@@ -141,15 +149,9 @@ def numbers(page: str) -> Mapping[str, float]:
 
 
 def _tags(name: str) -> Tags | None:
-    for kind, form in _FORMS.items():
-        if (match := form.fullmatch(name)) is not None:
-            return kind(*match.groups())
+    for kind in (Carried, Unseen, Sent):
+        beginning = f"headrace.{kind.__name__}.{_TAG}."
+        if name.startswith(beginning):
+            said = name.removeprefix(beginning).split(" ")  # in none of them there is a blank
+            return kind(*said) if len(said) == len(kind._fields) else None
     return None
-
-
-def _form(kind: type[Tags]) -> re.Pattern[str]:
-    """A name with its tags in it. In no value there is a blank, so where one begins is certain."""
-    return re.compile(rf"headrace\.{kind.__name__}" + "".join(rf"\. {name} \.(\S*)" for name in kind._fields))
-
-
-_FORMS: Final = {kind: _form(kind) for kind in (Carried, Unseen, Sent)}

@@ -7,15 +7,20 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from itertools import accumulate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 import pytest_asyncio
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
-from mesh.express import counted
+from headrace import door
+from mesh.express import counted, rules
+from protos.metrics.prometheus import OPENMETRICS, PROTOBUF
 from tests.envoy import needs_envoy
 from tests.gateway import world as worlds
 from tests.gateway.test_traces import CALLER, sink
@@ -33,7 +38,8 @@ from tests.headrace.test_express import (
     until_answered,
     until_carried,
 )
-from tests.scraped import Scraped, scraped, until
+from tests.protos.metrics.test_prometheus import messages
+from tests.scraped import Scraped, page, scraped, until
 
 pytestmark = [needs_envoy, pytest.mark.asyncio(loop_scope="module")]
 
@@ -168,6 +174,21 @@ async def test_a_caller_that_leaves(world: World) -> None:
     assert 0.2 < took < 2
 
 
+async def test_every_form_says_the_same(world: World) -> None:
+    text = await settled(world)
+    _, openmetrics = await page(world.admin, OPENMETRICS)
+    samples = [sample for family in read_openmetrics(openmetrics.decode()) for sample in family.samples]
+    _, binary = await page(world.admin, PROTOBUF)
+    histograms = [one.histogram for one in messages(binary)[DURATION].metric]
+    for number in (
+        sum(sample.value for sample in samples if sample.name == CALLS),
+        sum(metric.counter.value for metric in messages(binary)[CALLS].metric),
+        sum(one.sample_count for one in histograms),
+        sum(one.zero_count + sum(accumulate(one.positive_delta)) for one in histograms),  # native ones
+    ):
+        assert number == text.sum(CALLS)
+
+
 # ---- what callers cannot do ----
 
 
@@ -190,7 +211,7 @@ async def test_callers_make_no_series(world: World) -> None:
     async with pages(world) as admin:
         text = await admin.get("stats", filter=counted.MEASURED)
     assert "ghost" not in text
-    assert set(re.findall(r"\. version \.(\S*)\. ", text)) <= {"", "1", "2"}
+    assert set(re.findall(r"Carried\.of\.\S* (\S*) ", text)) <= {"", "1", "2"}
 
 
 FORGED = [("x-request-id", "6" * 32), ("x-model-name", "ghost"), ("x-grant", "ghost"), ("x-headrace-to", "ghost")]
@@ -208,6 +229,25 @@ async def test_what_callers_say_would_else_be_counted(
         with contextlib.suppress(grpc.aio.AioRpcError):
             await made.channel.unary_unary(INFER)(MESSAGE, metadata=[*metadata, *FORGED[1:2]], timeout=10)
         await until(made.admin, lambda now: now.sum(CALLS, model_name="ghost") == 1)
+
+
+async def test_so_many_kinds_of_calls_are_counted_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Envoy forgets none, and a configuration may change often."""
+    monkeypatch.setattr(rules, "_APART", 1)
+    monkeypatch.setattr(door, "os", SimpleNamespace(sched_getaffinity=lambda _pid: {0}))  # one thread
+    async with worlds.world(tmp_path, express=True) as made:
+        await until_carried(made)
+        for _ in range(2):
+            await by_the_lane(made, lambda: infer(made, changed(model_version="2")))
+        made.two.behaviour[INFER] = failing(Code.UNAVAILABLE)
+        await by_the_lane(made, lambda: outcome(made, changed(model_version="2"), []))
+        number = await carried(made)
+        now = await until(made.admin, lambda now: now.sum(CALLS, lane="express") == number)
+        assert now.sum(CALLS, lane="express", model_name="_OTHER", status="OK") >= 2
+        assert now.sum(CALLS, lane="express", model_name="_OTHER", status="UNAVAILABLE") == 1
+        assert now.sum(CALLS, lane="express", model_name="digits", model_version_asked="2") == 0
+        assert now.sum(CALLS, lane="express", model_name="digits") >= 1
+        assert now.sum(f"{WITHIN}_count", lane="express") == number
 
 
 # ---- what Python does not see ----

@@ -22,12 +22,12 @@ def test_only_what_is_the_lanes_is_read() -> None:
     page = """{"stats": [
         {"name": "http.front.downstream_rq_active", "value": 3}, {"name": "server.version", "value": "x"},
         {"histograms": {"supported_percentiles": [], "details": [
-            {"name": "headrace.Sent. model .a.b. x .c", "totals": []},
+            {"name": "headrace.Sent.of.a.b c", "totals": []},
             {"name": "cluster.x.upstream_rq_time", "totals": []},
-            {"name": "headrace.Carried. model .a.b. version .. grant .g.version.1. cluster .h:1,i:2. status .OK",
+            {"name": "headrace.Carried.of.a.b  g.of.1 h:1,i:2 OK",
              "totals": [{"lower_bound": 81, "width": 1, "count": 7}]}]}}]}"""
     assert dict(counted.read(page)) == {
-        counted.Carried("a.b", "", "g.version.1", "h:1,i:2", "OK"): [Bin(81, 1, 7)],
+        counted.Carried("a.b", "", "g.of.1", "h:1,i:2", "OK"): [Bin(81, 1, 7)],
     }
     assert counted.numbers(page) == {"http.front.downstream_rq_active": 3}
     with pytest.raises(ValueError, match="no page"):
