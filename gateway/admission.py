@@ -6,7 +6,7 @@ turned out to bear (`gateway.adaptive`), which each process finds out for itself
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
@@ -28,6 +28,10 @@ class Admission:
         self.quotas = quotas
         self._clock = clock
         self._models: dict[str, Adaptive] = {}
+
+    def told(self) -> Mapping[str, Adaptive]:
+        """What has been found out of each model that calls have been admitted to."""
+        return self._models
 
     def running(self, permit: Permit, route: Route) -> AbstractContextManager[None]:
         """Count a call while it runs. Raises HeadraceError, on entering: RATE_LIMITED, OVERLOADED."""

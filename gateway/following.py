@@ -62,7 +62,7 @@ async def _follow(source: Source, in_force: InForce, built: Built, door: Door | 
             placing.push_async_callback(_ended, asyncio.create_task(_place(door, settings, findable, in_force, built)))
 
     async with placing:
-        await follow(source, take)
+        await follow(source, take, in_force.refuse)
 
 
 async def _place(door: Door, settings: Settings, findable: list[Settings], in_force: InForce, built: Built) -> None:

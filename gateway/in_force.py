@@ -14,6 +14,7 @@ from typing import Final
 
 from gateway.admission import Admission
 from gateway.authorize import Authorizer
+from gateway.counted import Messages
 from gateway.grants import Grant, named
 from gateway.lane import Front, Generation, Lane
 from gateway.limits import Limits, Rate
@@ -43,14 +44,21 @@ class Built:
     draw: Callable[[], float]
     pinned: Pinned
     account: Callable[[], None]
+    messages: Messages
 
 
 class InForce:
-    """The settings in force, and the steps that follow from them; `decided_by` is another where these are."""
+    """The settings in force, and the steps that follow from them; `decided_by` is another where these are.
+
+    `taken`: how many there have been; `refused`: whether those that the file has now cannot be.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.decided_by = ""
+        self.taken = 0
+        self.refused = False
+        self.catalog = settings.catalog
         self._steps: Steps | None = None
 
     @property
@@ -74,15 +82,21 @@ class InForce:
             draw=built.draw,
             pinned=built.pinned,
             account=built.account,
+            messages=built.messages,
             now=lambda: self.steps,
         )
-        self.settings = settings
+        self.settings, self.catalog = settings, settings.catalog
+        self.taken += 1
         # By other code, too: lessons may outlive the process that gave them.
         self.decided_by = version("headrace") + settings.model_dump_json(include=_DECIDE)
 
     def teach(self, built: Built) -> None:
         """Have the lane taught what is decided from now on."""
         self._steps = replace(self.steps, lane=_lane(self.settings, built))
+
+    def refuse(self, refused: bool) -> None:  # noqa: FBT001 - a value
+        """Note whether the settings that the file has now can be in force."""
+        self.refused = refused
 
     async def close(self) -> None:
         """End every channel; calls under way are cancelled."""

@@ -40,6 +40,7 @@ class KeySource:
         self._interval = interval
         self._clock = clock
         self._current = KeySet()
+        self._fetched_at = clock()
         self._under_way: asyncio.Task[bool] | None = None
         self._asked_at = float("-inf")  # by callers
         self._failing = False
@@ -48,6 +49,11 @@ class KeySource:
     def current(self) -> KeySet:
         """The keys as last known; empty before they were first had."""
         return self._current
+
+    @property
+    def age(self) -> float:
+        """Seconds since they were last fetched well, or since the start."""
+        return self._clock() - self._fetched_at
 
     async def refresh(self) -> None:
         """Ask for newer keys, unless that was done within the spacing; waits for a fetch that is under way."""
@@ -99,6 +105,7 @@ class KeySource:
             if fetched != self._current or self._failing:
                 log.info("keys of %s: %s", self._issuer, ", ".join(key.kid or "without kid" for key in fetched.keys))
             self._failing = False
+            self._fetched_at = self._clock()
             if fetched != self._current:
                 self._current = fetched
             return True

@@ -8,7 +8,7 @@ lessons rest on, the keys above all, is the generation. It asks for it, and at a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from gateway.choose import Route
 from gateway.settings import Settings
 from mesh.catalog import Model
 from protos.contract import LESSON_KEY, SERVICE
+from protos.metrics.snapshot import Snapshot
 
 PATH: Final = f"/{SERVICE}/ModelInfer"
 ASK_PATH: Final = "/headrace.Lane/Generation"
@@ -45,6 +46,9 @@ class Door(Protocol):
     def drain(self) -> None:
         """Say that we go to what else is behind it."""
 
+    async def counted(self) -> Sequence[Snapshot]:
+        """What the Envoy has counted, and what else is behind the door; it takes a second at most."""
+
     async def leave(self, patience: float) -> None:
         """Send callers elsewhere; returns when no call runs inside any more, or after so many seconds."""
 
@@ -55,7 +59,8 @@ class Front:
 
     It asks for the generation at `asked`, if it asks this process. `shared`: the folder of what the processes behind it
     keep together, where there are several, of which this has the `place`, from 0. `open` gives the door, which is there
-    while inside, and whose own calls are audited there.
+    while inside, and whose own calls are audited there. `numbers`: the socket at which this process, where it is not
+    the first, tells it what it has counted.
     """
 
     socket: Path
@@ -64,6 +69,7 @@ class Front:
     place: int
     cluster_of: Callable[[Settings, Model, str], str]
     open: Callable[[Audit | None], AbstractAsyncContextManager[Door]]
+    numbers: Path | None = None
 
 
 class Generation:

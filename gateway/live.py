@@ -45,8 +45,10 @@ class Source:
         return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
-async def follow(source: Source, take: Callable[[Settings], Awaitable[None]]) -> None:
-    """Have every good change of the file taken, until cancelled.
+async def follow(
+    source: Source, take: Callable[[Settings], Awaitable[None]], refused: Callable[[bool], None] = lambda _refused: None
+) -> None:
+    """Have every good change of the file taken, until cancelled; `refused` is told whether the file as it is can be.
 
     The first look takes what it finds, too: the file may have changed since it was read. What cannot be taken is told
     once, and tried again: what it names may come later.
@@ -70,11 +72,13 @@ async def follow(source: Source, take: Callable[[Settings], Awaitable[None]]) ->
                     exc_info=unforeseen,
                 )
             told = str(error)
+            refused(True)  # noqa: FBT003 - a value
             await asyncio.sleep(_AGAIN - _LOOK)
         else:
             if told:
                 log.info("the configuration can be used again")
             seen, told = last, ""
+            refused(False)  # noqa: FBT003 - a value
 
 
 def changed(now: Settings, found: Settings, room: int) -> tuple[Settings, tuple[str, ...]]:

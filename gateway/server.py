@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -19,12 +19,13 @@ from aiohttp import web
 from grpc_health.v1 import health
 from opentelemetry.sdk.trace import TracerProvider
 
-from gateway import audited, files, logged, memory
+from gateway import audited, files, gauges, logged, memory
 from gateway.access_log import Line, appending
 from gateway.admin import application
 from gateway.admission import Admission
 from gateway.asked import answering
 from gateway.audit import Audit, auditing
+from gateway.counted import Messages, counting
 from gateway.direct import Direct
 from gateway.ended import Observer
 from gateway.exchange import Around
@@ -34,6 +35,7 @@ from gateway.in_force import Built, InForce
 from gateway.issuers import trusted
 from gateway.lane import Door, Front, Generation
 from gateway.local import Local
+from gateway.numbers import Numbers, pushed, told
 from gateway.pinned import Pinned
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.quotas import Quotas
@@ -46,6 +48,8 @@ from gateway.upstream import Upstream
 from gateway.verify import Verifier
 from protos import logs, reflection, tracing
 from protos.contract import SERVICE
+from protos.metrics.instruments import Registry
+from protos.metrics.snapshot import Snapshot
 
 log = logging.getLogger("headrace.gateway")
 
@@ -113,10 +117,16 @@ async def serving(
     """
     async with contextlib.AsyncExitStack() as stack:
         tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
+        registry, in_force = Registry(time.time), InForce(settings)
         audit = _audit(settings, stack)
-        observers = tuple(_observers(settings, audit, stack))
-        issuers = await trusted(settings, stack)
+        observers = tuple(_observers(settings, registry, in_force, audit, stack))
         door: Door | None = None
+
+        async def elsewhere() -> Sequence[Snapshot]:
+            return await door.counted() if door is not None else ()
+
+        numbers = await _numbers(Numbers(registry, elsewhere), settings.telemetry, front, stack)
+        issuers = await trusted(settings, stack)
 
         def takes_calls() -> bool:
             return (front is None or (door is not None and door.open)) and any(
@@ -124,7 +134,6 @@ async def serving(
             )
 
         readiness = Readiness(takes_calls, lambda: audit is not None and audit.refuses)
-        in_force = InForce(settings)
         quotas, pinned = _kept_together(settings, front, stack)
 
         def rested_on() -> tuple[object, ...] | None:
@@ -143,10 +152,11 @@ async def serving(
             draw=random.random,
             pinned=pinned,
             account=readiness.account,
+            messages=Messages(registry),
         )
         in_force.take(settings, built, teaches=teaches)
         stack.push_async_callback(in_force.close)
-        admin = await _admin(in_force, readiness, stack)
+        admin = await _admin(in_force, readiness, numbers, stack)
         server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=_MAX_CALLS)
 
         def now() -> Steps:
@@ -155,6 +165,11 @@ async def serving(
         of_messages = tuple(_audited(audited.of_messages, settings, audit))
         around = Around(tracer, time.monotonic, observers, of_messages, fronted=front is not None)
         service = Service(now, readiness, refusals, around)
+        gauges.of_each(registry, lambda: service.running, built.admission, built.verifier, lambda: in_force.catalog)
+        if audit is not None:
+            gauges.of_audit(registry, audit)
+        if front is None or front.place == 0:
+            gauges.of_one(registry, settings.listen.tls, issuers, in_force, readiness)
         server.add_generic_rpc_handlers((service, Health(now, readiness, refusals, time.monotonic)))
         reflection.enable(server, SERVICE, health.SERVICE_NAME)
         asked = await _asked(settings.listen, front, built.generation, stack)
@@ -247,8 +262,16 @@ def _audit(settings: Settings, stack: contextlib.AsyncExitStack) -> Audit | None
         raise StartError(f"the audit {asked.file} cannot be written: {error.strerror}") from None
 
 
-def _observers(settings: Settings, audit: Audit | None, stack: contextlib.AsyncExitStack) -> Iterator[Observer]:
+def _observers(
+    settings: Settings,
+    registry: Registry,
+    in_force: InForce,
+    audit: Audit | None,
+    stack: contextlib.AsyncExitStack,
+) -> Iterator[Observer]:
     """Who looks at each call that Python has answered."""
+    if settings.telemetry.metrics:
+        yield counting(registry, lambda: in_force.catalog)
     if (path := settings.telemetry.access_log) is not None:
         try:
             yield logged.to(stack.enter_context(appending(path, time.monotonic)))
@@ -262,6 +285,19 @@ def _audited(
 ) -> Iterator[Observer]:
     if audit is not None and settings.audit is not None:
         yield to(audit.write, settings.audit.sample)
+
+
+async def _numbers(
+    numbers: Numbers, telemetry: Telemetry, front: Front | None, stack: contextlib.AsyncExitStack
+) -> Numbers | None:
+    """What is counted, and told to whoever is to hear it; None where nothing is counted."""
+    if not telemetry.metrics:
+        return None
+    if front is not None and front.numbers is not None:
+        await stack.enter_async_context(told(numbers.registry.snapshot, front.numbers))
+    else:
+        await stack.enter_async_context(pushed(numbers, telemetry))
+    return numbers
 
 
 def _kept_together(settings: Settings, front: Front | None, stack: contextlib.AsyncExitStack) -> tuple[Quotas, Pinned]:
@@ -328,12 +364,15 @@ def _credentials(tls: Tls) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
 
 
-async def _admin(in_force: InForce, readiness: Readiness, stack: contextlib.AsyncExitStack) -> str | None:
+async def _admin(
+    in_force: InForce, readiness: Readiness, numbers: Numbers | None, stack: contextlib.AsyncExitStack
+) -> str | None:
     settings = in_force.settings
     if settings.listen.admin is None:
         return None
     host, _, port = settings.listen.admin.rpartition(":")
-    runner = web.AppRunner(application(lambda: in_force.settings, readiness), access_log=None)
+    pages = application(lambda: in_force.settings, readiness, numbers.now if numbers else None)
+    runner = web.AppRunner(pages, access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:

@@ -22,6 +22,7 @@ from gateway.authorize import Authorizer, Permit, shared_memory_refused
 from gateway.call import Call, read_call
 from gateway.caller import Caller
 from gateway.choose import Route, choose, find
+from gateway.counted import Messages
 from gateway.exchange import Around, Context, Exchange
 from gateway.forward import forward
 from gateway.lane import Lane
@@ -61,6 +62,7 @@ class Steps:
     draw: Callable[[], float]
     pinned: Pinned
     account: Callable[[], None]
+    messages: Messages
     now: Callable[[], Steps]
 
     async def answer_locally(self, exchange: Exchange) -> bytes:
@@ -102,7 +104,9 @@ class Steps:
                 except HeadraceError as error:  # of which the stream's own end will say nothing
                     self.refusals.told(error, exchange.request_id, call.model if call.model in now.catalog else "")
                     exchange.decided(error)
+                    self.messages.received("")
                     raise
+                self.messages.received(permit.model)
                 exchange.permitted(permit)
                 if permit.model not in models:
                     running.enter_context(now.admission.streaming(permit))
@@ -115,7 +119,7 @@ class Steps:
                 self.now().authorizer.keep(caller, models)
                 return self.verifier.left(caller)
 
-            await relay(exchange, decide_each, still)
+            await relay(exchange, decide_each, still, self.messages.sent)
 
     async def ask_all(self, exchange: Exchange) -> bytes:
         """One message to every copy that it concerns, and their answers as one."""
@@ -170,7 +174,10 @@ _WAYS: Final[Mapping[str, Way]] = {
 
 
 class Service(grpc.GenericRpcHandler):
-    """Every RPC of the service, each handled in the way that `gateway.rpcs` names, by the steps that hold `now`."""
+    """Every RPC of the service, each handled in the way that `gateway.rpcs` names, by the steps that hold `now`.
+
+    `running`: how many calls are under way.
+    """
 
     def __init__(
         self,
@@ -179,6 +186,7 @@ class Service(grpc.GenericRpcHandler):
         refusals: Refusals,
         around: Around,
     ) -> None:
+        self.running = 0
         self._readiness = readiness
         self._refusals = refusals
         self._now = now
@@ -193,7 +201,11 @@ class Service(grpc.GenericRpcHandler):
         way = _WAYS[rpc.way]
 
         async def answer(_messages: object, context: Context) -> bytes | None:  # gRPC looks longer at a partial
-            return await self._answer(rpc, way, context)
+            self.running += 1
+            try:
+                return await self._answer(rpc, way, context)
+            finally:
+                self.running -= 1
 
         if rpc.way == "stream":
             return grpc.stream_stream_rpc_method_handler(answer)

@@ -258,13 +258,15 @@ class Telemetry(Frozen):
 
     `access_log`: the file that gets a line for each call, `-` for standard output; without it there are none.
     `logs`: whether the lines of the log go there, too; `log_format`: how they look on standard error, where `auto` is
-    JSON, but text on a terminal.
+    JSON, but text on a terminal. `metrics`: whether anything is counted, for /metrics and, with `otlp`, to be sent
+    there.
     """
 
     otlp: Annotated[str, AfterValidator(_otlp)] | None = None
     sample: Annotated[float, Field(ge=0, le=1)] = 0.1
     service: Annotated[str, Field(min_length=1)] = "headrace-gateway"
     access_log: Annotated[Path, AfterValidator(_appendable)] | None = None
+    metrics: bool = True
     logs: bool = True
     log_format: Form = "auto"
 

@@ -11,6 +11,7 @@ under way were lost with it. So does a token that expires and a grant that is ta
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
@@ -37,10 +38,13 @@ _PATIENCE: Final = 100  # messages in a row that are refused before the stream i
 _LOOK: Final = 2.0  # seconds between looks at whether the caller still may
 
 
-async def relay(exchange: Exchange, decide: Decide, still: Still) -> None:
-    """Carry a stream until both sides are done. Raises HeadraceError; cancelled, it cancels every upstream stream."""
+async def relay(exchange: Exchange, decide: Decide, still: Still, sent: Callable[[str], None]) -> None:
+    """Carry a stream until both sides are done. Raises HeadraceError; cancelled, it cancels every upstream stream.
+
+    `sent` is told of each answer: whose it is, empty where a message was refused.
+    """
     try:
-        await _Relay(exchange, decide, still).run()
+        await _Relay(exchange, decide, still, sent).run()
     except BaseExceptionGroup as failed:
         # Where several branches fail at once, the caller is told of one.
         first: BaseException = failed
@@ -50,10 +54,11 @@ async def relay(exchange: Exchange, decide: Decide, still: Still) -> None:
 
 
 class _Relay:
-    def __init__(self, exchange: Exchange, decide: Decide, still: Still) -> None:
+    def __init__(self, exchange: Exchange, decide: Decide, still: Still, sent: Callable[[str], None]) -> None:
         self._exchange = exchange
         self._decide = decide
         self._still = still
+        self._sent = sent
         self._branches: dict[_Destination, Branch] = {}
         self._running: dict[asyncio.Task[None], Branch] = {}  # those, and others that are still to end
         self._ended: dict[_Destination, None] = {}  # sequences, in the order in which they have ended
@@ -86,7 +91,7 @@ class _Relay:
             self._refused += 1
             if self._real_status or error.status is grpc.StatusCode.UNAUTHENTICATED or self._refused > _PATIENCE:
                 raise
-            await self._write(in_band.refusal(error, message))
+            await self._write("", in_band.refusal(error, message))
             return
         self._refused = 0
         if route.sequence_end:
@@ -100,7 +105,9 @@ class _Relay:
         if branch is None:
             if len(self._branches) >= _BRANCHES:
                 await self._make_room(tasks)
-            branch = self._branches[destination] = Branch(route.model.name, self._hand_on)
+            branch = self._branches[destination] = Branch(
+                route.model.name, functools.partial(self._hand_on, route.model.name)
+            )
             running = tasks.create_task(branch.run(self._exchange, permit, route, upstream))
             self._running[running] = branch
             running.add_done_callback(self._running.pop)
@@ -123,15 +130,16 @@ class _Relay:
         del self._ended[destination]
         tasks.create_task(self._branches.pop(destination).close())  # what it still answers is passed on
 
-    async def _hand_on(self, answer: bytes) -> None:
+    async def _hand_on(self, model: str, answer: bytes) -> None:
         if self._real_status and (words := in_band.error_in(answer)):
             # Of which kind it is, no worker says in-band.
             raise HeadraceError(grpc.StatusCode.UNKNOWN, None, words[:LONGEST])
-        await self._write(answer)
+        await self._write(model, answer)
 
-    async def _write(self, message: bytes) -> None:
+    async def _write(self, model: str, message: bytes) -> None:
         async with self._writing:
             await self._exchange.write(message)
+        self._sent(model)
 
 
 def _destination(route: Route) -> _Destination:

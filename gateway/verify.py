@@ -7,9 +7,10 @@ tokens are kept, by digest, but never past `exp` nor past the removal of the key
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import grpc
 
@@ -22,6 +23,9 @@ _MAX_TOKEN: Final = 16 * 1024  # characters; metadata of a call is bounded by gR
 _MAX_SUBJECT: Final = 255  # characters, as OpenID Connect Core 1.0, section 2, bounds it
 _KEPT_TOKENS: Final = 16_384
 
+Result = Literal["cached", "verified", "refused"]
+"""What became of a token: it was known from before, found good, or neither."""
+
 
 class Keys(Protocol):
     """Where an issuer's keys come from."""
@@ -29,6 +33,10 @@ class Keys(Protocol):
     @property
     def current(self) -> KeySet:
         """The keys as last known; empty before they were first had."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since they were last fetched well, or since the start."""
 
     async def refresh(self) -> None:
         """Ask for the keys anew, unless they were asked for a moment ago; returns when they are here, or not."""
@@ -53,15 +61,28 @@ class _Verified:
 
 
 class Verifier:
-    """Verifies tokens of the trusted issuers; `now` is the wall clock in seconds since the epoch."""
+    """Verifies tokens of the trusted issuers; `now` is the wall clock in seconds since the epoch.
+
+    `results` counts what became of them.
+    """
 
     def __init__(self, issuers: Iterable[TrustedIssuer], now: Callable[[], float]) -> None:
+        self.results: Counter[Result] = Counter()
         self._issuers = {trusted.issuer: trusted for trusted in issuers}
         self._now = now
         self._verified: dict[bytes, _Verified] = {}
 
     async def verify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         """The caller that the metadata's bearer token proves. Raises HeadraceError UNAUTHENTICATED."""
+        try:
+            caller, result = await self._found(metadata)
+        except HeadraceError:
+            self.results["refused"] += 1
+            raise
+        self.results[result] += 1
+        return caller
+
+    async def _found(self, metadata: Iterable[tuple[str, str | bytes]]) -> tuple[Caller, Result]:
         token = bearer(metadata)
         digest = hashlib.sha256(token.encode()).digest()
         known = self._verified.get(digest)
@@ -70,13 +91,13 @@ class Verifier:
             current = trusted.keys.current
             if current is known.among or known.key in current:
                 _check_expiry(known.caller.expires_at, trusted.leeway, self._now())
-                return known.caller
+                return known.caller, "cached"
             del self._verified[digest]
         verified = await self._verify(token)
         while len(self._verified) >= _KEPT_TOKENS:
             del self._verified[next(iter(self._verified))]
         self._verified[digest] = verified
-        return verified.caller
+        return verified.caller, "verified"
 
     def left(self, caller: Caller) -> float:
         """Seconds until the caller's token is good no more, its issuer's leeway included."""

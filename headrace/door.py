@@ -19,12 +19,14 @@ import aiohttp
 
 from gateway.server import StartError
 from gateway.settings import Settings
+from headrace.counting import EVERY, Counting
 from headrace.siblings import Siblings
 from mesh.envoy.admin import Admin, UnreachableError
 from mesh.envoy.proto import Json
 from mesh.express.front import LISTENER, Front, bootstrap
 from mesh.local import process
 from mesh.local.files import clusters_file, put
+from protos.metrics.snapshot import Snapshot
 
 log = logging.getLogger("headrace.gateway.express")
 
@@ -52,6 +54,7 @@ class _Door:
     siblings: Siblings
     session: aiohttp.ClientSession
     admin: Admin
+    counting: Counting | None
     open: bool = True
 
     async def find(self, *settings: Settings) -> None:
@@ -68,16 +71,26 @@ class _Door:
 
     def tell(self, settings: Settings, *, teaches: bool) -> None:
         """Behind it are further gateway processes, or none."""
+        if self.counting is not None:
+            self.counting.settings = settings
         self.siblings.tell(settings, teaches=teaches)
 
     def drain(self) -> None:
         """They drain as we do, but stay until the door is left."""
         self.siblings.drain()
 
+    async def counted(self) -> Sequence[Snapshot]:
+        """What was counted by the Envoys that have been here, and by further processes."""
+        if self.counting is None:
+            return ()
+        carried, others = await asyncio.gather(self.counting.told(), self.siblings.counted())
+        return [carried, *others]
+
     async def leave(self, patience: float) -> None:
         """Close it to new connections, have callers leave theirs, and wait for what runs."""
         try:
             await self._left(patience)
+            await self.counted()  # for the last time
         finally:
             self.siblings.left()
 
@@ -101,9 +114,17 @@ class _Door:
 
 @contextlib.asynccontextmanager
 async def opened(
-    made: Front, binary: Path, clusters: Clusters, settings: Settings, siblings: Siblings
+    made: Front,
+    binary: Path,
+    clusters: Clusters,
+    settings: Settings,
+    siblings: Siblings,
+    counting: Callable[[Admin], Counting] | None,
 ) -> AsyncIterator[_Door]:
-    """The door while inside; an Envoy that dies is replaced. Raises StartError."""
+    """The door while inside; an Envoy that dies is replaced. Raises StartError.
+
+    `counting` reads what Envoys count, where they do.
+    """
     made.clusters.parent.mkdir()
     put(made.clusters, clusters_file(clusters(settings), made.clusters.parent).text)
     connector = aiohttp.UnixConnector(str(made.admin))
@@ -115,7 +136,9 @@ async def opened(
         except BaseException:
             await envoy.stop()
             raise
-        door = _Door(address, replace(made, address=address), clusters, siblings, session, admin)
+        door = _Door(
+            address, replace(made, address=address), clusters, siblings, session, admin, counting and counting(admin)
+        )
         keeping = asyncio.create_task(_kept(door, binary, envoy))
         try:
             yield door
@@ -160,10 +183,13 @@ async def _kept(door: _Door, binary: Path, envoy: process.Envoy) -> None:
         while True:
             async with asyncio.TaskGroup() as watching:
                 tasks = [watching.create_task(_repeated(envoy.log)), watching.create_task(_unhung(door.admin, envoy))]
+                tasks.append(watching.create_task(_counted(door)))
                 how = await envoy.ended()
                 for task in tasks:
                     task.cancel()
             door.open = False
+            if door.counting is not None:
+                door.counting.replaced()
             log.error("the Envoy in front %s; starting another", how)
             while not door.open:
                 await asyncio.sleep(_AGAIN)
@@ -176,6 +202,13 @@ async def _kept(door: _Door, binary: Path, envoy: process.Envoy) -> None:
                     log.warning("the Envoy in front cannot be started: %s; it is tried again", error)
     finally:
         await envoy.stop()
+
+
+async def _counted(door: _Door) -> None:
+    """Look now and then, so that little is lost with who dies."""
+    while True:
+        await asyncio.sleep(EVERY)
+        await door.counted()
 
 
 async def _unhung(admin: Admin, envoy: process.Envoy) -> None:

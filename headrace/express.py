@@ -9,6 +9,7 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,13 +21,16 @@ from gateway.limits import LEASE
 from gateway.rpcs import RPCS
 from gateway.server import StartError
 from gateway.settings import Settings
+from headrace.counting import Counting
 from headrace.door import opened
 from headrace.express_clusters import cluster_of, clusters
 from headrace.listening import tried
 from headrace.relayed import relayed
 from headrace.siblings import Siblings
+from mesh.envoy.admin import Admin
 from mesh.express.access_log import AccessLog
 from mesh.express.audited import Audit as AuditLines
+from mesh.express.counted import Counts
 from mesh.express.front import Front, Tls
 from mesh.express.lines import Lines, Said
 from mesh.express.rules import ASKED, PLACEHOLDER, Metadata, Refusal, Rules, Words
@@ -55,9 +59,13 @@ def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
     @contextlib.asynccontextmanager
     async def door(audit: Audit | None) -> AsyncIterator[lane.Door]:
         _listen_once(made.address)
-        siblings = Siblings(settings)
+        siblings = Siblings(settings, tells=made.counts is not None)
+        counting = partial(_counting, settings, made.counts) if made.counts is not None else None
         with taken(settings, made.lines, audit):
-            async with siblings.kept(made.python[1:]), opened(made, binary, clusters, settings, siblings) as opening:
+            async with (
+                siblings.kept(made.python[1:]),
+                opened(made, binary, clusters, settings, siblings, counting) as opening,
+            ):
                 yield opening
 
     shared = folder if settings.listen.processes > 1 else None
@@ -79,6 +87,7 @@ def front_of(settings: Settings, folder: Path) -> Front:
         tracing=traces(settings),
         traced=folder / "traced.sock",
         lines=[*lines(settings, folder)],
+        counts=counts(settings),
     )
 
 
@@ -166,14 +175,30 @@ def taken(settings: Settings, kinds: Sequence[Lines], audit: Audit | None) -> It
 
 
 def _said() -> Said:
-    refusals = (answer.out_of_time(), answer.overloaded(), answer.not_ready(), unforeseen(PLACEHOLDER, ""))
     return Said(
         fixed=_CARRIED,
         of_metadata=_OF_METADATA,
-        reasons={_number(error): str(error.reason) for error in refusals},
+        reasons={_number(error): str(error.reason) for error in _refusals()},
         python={tracing.LANE: "python"},
         methods={path: rpc.full_name for path, rpc in RPCS.items()},
     )
+
+
+def counts(settings: Settings) -> Counts | None:
+    """What the lane counts, in its own terms; None where nothing is counted."""
+    if not settings.telemetry.metrics:
+        return None
+    return Counts(MODEL_NAME, MODEL_VERSION, headers.GRANT, {path: rpc.full_name for path, rpc in RPCS.items()})
+
+
+def _counting(settings: Settings, counts: Counts, admin: Admin) -> Counting:
+    reasons = {error.status.name: str(error.reason) for error in _refusals()}
+    return Counting(admin, settings, counts, _CARRIED[tracing.RPC_METHOD], reasons)
+
+
+def _refusals() -> tuple[HeadraceError, ...]:
+    """What becomes of a worker's failures."""
+    return answer.out_of_time(), answer.overloaded(), answer.not_ready(), unforeseen(PLACEHOLDER, "")
 
 
 def _refusal(error: HeadraceError, request_id: str = PLACEHOLDER) -> Refusal:

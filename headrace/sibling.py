@@ -13,7 +13,7 @@ import enum
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
@@ -26,6 +26,7 @@ from gateway.server import StartError, serving
 from gateway.settings import Settings
 from headrace.express_clusters import cluster_of
 from protos import logs
+from protos.metrics.snapshot import Snapshot
 
 log = logging.getLogger("headrace.gateway.siblings")
 
@@ -52,6 +53,11 @@ class Decide(NamedTuple):
 
     settings: Settings
     teaches: bool
+
+
+def numbers_of(socket: Path) -> Path:
+    """Where the process that serves at the socket tells what it has counted."""
+    return socket.with_suffix(".numbers")
 
 
 def serve(socket: Path, place: int, heard: Connection, signs: Connection) -> None:
@@ -89,7 +95,7 @@ class _Gateway:
     async def serve(self, socket: Path, place: int, first: Decide, heard: Connection) -> None:
         listening = (heard, asyncio.get_running_loop(), self._take, self._orphan)
         Thread(target=_listen, args=listening, name="heard", daemon=True).start()
-        front = lane.Front(socket, None, socket.parent, place, cluster_of, self._opened)
+        front = lane.Front(socket, None, socket.parent, place, cluster_of, self._opened, numbers_of(socket))
         living = asyncio.create_task(self._live())
         try:
             async with serving(first.settings, self._alone, os.environ, front, self._follow, teaches=first.teaches):
@@ -144,6 +150,10 @@ class _Gateway:
 
     def drain(self) -> None:
         """The first has said so."""
+
+    async def counted(self) -> Sequence[Snapshot]:
+        """It is the first who asks."""
+        return ()
 
     async def leave(self, patience: float) -> None:
         """Wait until the first says that the door is left."""

@@ -17,23 +17,29 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Final
 
+from gateway.metrics import BY_NAME
 from gateway.server import StartError
 from gateway.settings import Settings
-from headrace.sibling import BEAT, Decide, End, Sign, serve
+from headrace.sibling import BEAT, Decide, End, Sign, numbers_of, serve
+from protos.metrics import carried
+from protos.metrics.snapshot import Snapshot, grown, merged
 
 log = logging.getLogger("headrace.gateway.siblings")
 
 _UP: Final = 60.0  # seconds that one has to come up
 _SILENT: Final = 10 * BEAT  # seconds without a sign after which one is held to hang
 _AGAIN: Final = 0.5  # seconds after which one that ended is replaced
+_TOLD: Final = 1.0  # seconds in which one must tell what it has counted
 _GONE: Final = 5.0  # seconds in which one must have ended that was told to
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Siblings:
-    """What they all are to know."""
+    """What they all are to know; `tells`: whether they tell what they have counted."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, tells: bool) -> None:
+        self._tells = tells
+        self._past: Sequence[Snapshot] = ()
         self._decide = Decide(_theirs(settings), teaches=True)
         self._there: set[_Sibling] = set()
         self._draining = asyncio.Event()
@@ -49,6 +55,13 @@ class Siblings:
         self._draining.set()
         for one in self._there:
             one.tell(End.DRAIN)
+
+    async def counted(self) -> Sequence[Snapshot]:
+        """What they have counted, and those that have been replaced; it takes a second at most."""
+        if not self._tells:
+            return ()
+        told = await asyncio.gather(*(one.counted() for one in self._there))
+        return [*self._past, *(snapshot for snapshot in told if snapshot is not None)]
 
     def left(self) -> None:
         """No call runs inside the door any more."""
@@ -90,6 +103,8 @@ class Siblings:
                 return
             log.error("%s %s; starting another", one, how)
             self._there.discard(one)
+            if one.told is not None:
+                self._past = (merged([*self._past, grown(one.told)]),)
             await one.stop(at_once=True)
             while True:
                 await asyncio.sleep(_AGAIN)
@@ -124,6 +139,7 @@ class _Sibling:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             heard.close()
             signs.close()
+        self.told: Snapshot | None = None
         self._heard_at = asyncio.get_running_loop().time()
         asyncio.get_running_loop().add_reader(self._signs.fileno(), self._sign)
 
@@ -147,6 +163,18 @@ class _Sibling:
     def _say(self, word: Decide | End) -> None:
         with contextlib.suppress(OSError):  # that it has ended is seen elsewhere
             self._words.send(word)
+
+    async def counted(self) -> Snapshot | None:
+        """What it has counted; where it does not say, what of that only grows and it has said before."""
+        try:
+            async with asyncio.timeout(_TOLD):
+                reader, writer = await asyncio.open_unix_connection(numbers_of(self.socket))
+                with contextlib.closing(writer):
+                    text = await reader.read()
+            self.told = await asyncio.to_thread(carried.read, text, BY_NAME)
+        except (OSError, TimeoutError, ValueError):
+            return self.told and grown(self.told)
+        return self.told
 
     async def up(self) -> None:
         """Return once it takes calls. Raises StartError."""

@@ -31,8 +31,9 @@ def measured(effort: Effort, track: Track) -> Findings:
         _, collector = here.stack.enter_context(collecting())
         hop = bare_hop(here)
         plain, _ = lane(here, "express", Lane(express=True))
+        uncounted, _ = lane(here, "express, without metrics", Lane(express=True, metrics=False))
         traced, _ = lane(here, "express, traced", Lane(express=True, collector=collector))
-        report = contest(_TITLE, [hop, plain, traced], cases(here, _LOADS), effort, track, _TARGETS)
+        report = contest(_TITLE, [hop, plain, uncounted, traced], cases(here, _LOADS), effort, track, _TARGETS)
     return Findings([report], list(bars(report)))
 
 

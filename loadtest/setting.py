@@ -30,11 +30,12 @@ LANES = {"express": True, "gateway": False}
 class Lane:
     """A gateway of a mesh: whether an Envoy is in front, and with how many processes of ours behind it.
 
-    Where spans go, and how many models there are, each with its caller.
+    Where spans go, whether it counts, and how many models there are, each with its caller.
     """
 
     express: bool
     collector: str | None = None
+    metrics: bool = True
     models: int = 1
     processes: int = 1
 
@@ -136,7 +137,7 @@ def _config(jwks: Path, upstream: Mapping[str, object], lane: Lane) -> dict[str,
         "grants": [_grant(name) for name in names],
         "models": [_model(name) for name in names],
         "upstream": upstream,
-        "telemetry": told if lane.collector else {},
+        "telemetry": (told if lane.collector else {}) | {"metrics": lane.metrics},
     }
 
 

@@ -72,6 +72,9 @@ EXCEPTION_MESSAGE = "exception.message"
 EXCEPTION_STACK = "exception.stacktrace"
 # Of metrics alone.
 SIGNAL = "headrace.signal"
+RESULT = "headrace.result"
+CERTIFICATE = "headrace.certificate"
+DIRECTION = "headrace.direction"
 HW_ID = "hw.id"
 HW_NAME = "hw.name"
 

@@ -20,6 +20,7 @@ from mesh.envoy.proto import (
     typed,
 )
 from mesh.envoy.reading import part
+from mesh.express import counted
 from mesh.express.clusters import HEALTH, at, cluster, copies, pipe
 from mesh.express.lines import CARRIED, Lines, filters, peer_told
 from mesh.express.parts import CLUSTER_KEY, EXPRESS, IDLE, LANE_KEY, carried, held, lua, manager, router
@@ -59,7 +60,7 @@ class Front:
     """One Envoy: where it listens, and sockets: of Python's processes, of the first for questions, and its own.
 
     `clusters`: the file that says where calls may go (`mesh.local.files`). `largest`: bytes of a request. Without
-    `tracing` no call is traced here, without `lines` none leaves one.
+    `tracing` no call is traced here, without `lines` none leaves one, without `counts` none is counted.
     """
 
     address: str
@@ -73,6 +74,7 @@ class Front:
     tracing: Tracing | None
     traced: Path
     lines: Sequence[Lines]
+    counts: counted.Counts | None
 
 
 def bootstrap(front: Front) -> Json:
@@ -90,6 +92,7 @@ def bootstrap(front: Front) -> Json:
         "static_resources": {"listeners": listeners, "clusters": clusters},
         "layered_runtime": {"layers": [{"name": "fixed", "static_layer": _RUNTIME}]},
         "overload_manager": {"resource_monitors": [connections]},
+        **(counted.STATISTICS if front.counts is not None else {}),
     }
 
 
@@ -129,7 +132,11 @@ def _http(front: Front) -> Json:
         **manager(),
         route_config={"name": "front", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(front)}]},
         http_filters=[*filters(front.lines, lua(front.rules)), router()],
-        access_log=[logger for kind in front.lines for logger in kind.loggers()] or None,
+        access_log=[
+            *(logger for kind in front.lines for logger in kind.loggers()),
+            *counted.loggers(front.counts),
+        ]
+        or None,
     )
 
 

@@ -121,6 +121,9 @@ local function send(handle, lesson, model, dropped, timeout, trace)
   elseif trace == NONE and RULES.tracing ~= "" then
     headers:replace("traceparent", format("00-%s-%s-00", id, sub(id, 1, 16))) -- so that a worker does not begin one
   end
+  if lesson.other then
+    handle:streamInfo():dynamicMetadata():set("headrace.lane", "other", true)
+  end
   headers:replace("x-headrace-cluster", cluster)
   headers:replace("x-headrace-lane", "express")
   handle:clearRouteCache()

@@ -100,6 +100,18 @@ local shares_of = remembered(function(text)
   return shares
 end)
 
+-- Whether such calls are counted under their own names: Envoy never forgets what it has once counted, so there are so many.
+local apart, told_apart = {}, 0
+local function counted_apart(names)
+  if not apart[names] then
+    if told_apart >= RULES.apart then
+      return false
+    end
+    apart[names], told_apart = true, told_apart + 1
+  end
+  return true
+end
+
 -- GENERATION EXPIRES TIMEOUT MOST TOKEN RETRIES STATUSES CLUSTERS AUTHORITY CALLER GRANT MODEL VERSION PINNED CALLS
 local LESSON = "^(%x+) (%d+) (%d+) (%d+) (%d) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%d) (%S+)$"
 
@@ -131,6 +143,7 @@ local function learn(authorization, text, now)
     shares = shares_of(clusters),
     calls = tonumber(calls), -- nil: any number
     lent_at = now,
+    other = not counted_apart(model .. " " .. version .. " " .. grant .. " " .. clusters),
   }
   if lessons_of(authorization, 0) == nil then
     remember(authorization, { tonumber(expires), #authorization + TOKEN_COSTS })

@@ -27,9 +27,9 @@ _CEL: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 _TO_METADATA: Final = "envoy.extensions.filters.http.header_to_metadata.v3.Config"
 _NOTED: Final = "headrace.log"
 _PEER: Final = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
-_NO_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": False}}}
+NO_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": False}}}
 """What the script sends has one."""
-_NOT_THERE: Final = ["UF", "UC", "UH"]
+NOT_THERE: Final = ["UF", "UC", "UH"]
 """Flags of what Python was meant to get, and did not, or did not live to answer."""
 _AT_ALL: Final[Mapping[str, str]] = {tracing.TIME: "%START_TIME%", tracing.PEER_ADDRESS: _PEER}
 
@@ -82,11 +82,11 @@ class Said:
 
     def unanswered(self) -> list[Json]:
         """Filters: what Python was meant to get, and may have got."""
-        there: Json = {"response_flag_filter": {"flags": _NOT_THERE}}
+        there: Json = {"response_flag_filter": {"flags": NOT_THERE}}
         return [*self._others(), only("upstream.request_attempt_count != 0"), there]
 
     def _others(self) -> list[Json]:
-        return [_NO_ID, only(f"xds.route_name != '{CARRIED}' && request.path in {literal(list(self.methods))}")]
+        return [NO_ID, only(f"xds.route_name != '{CARRIED}' && request.path in {literal(list(self.methods))}")]
 
 
 def carried(*, well: bool) -> list[Json]:

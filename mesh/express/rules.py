@@ -25,6 +25,7 @@ _PASSES, _DROPPED, _DECIDED = 1, 2, 3
 _FRESH: Final = 250  # milliseconds after which the generation is asked for anew
 _STALE: Final = 900  # milliseconds after which, without an answer, lessons are not believed
 _ASK_WITHIN: Final = 500  # milliseconds in which it is told
+_APART: Final = 4096  # kinds of calls, by their names, that are counted apart
 _NO_MESSAGE: Final = "\0" * 5  # one without a byte, as gRPC frames it
 MESSAGE_WITHIN: Final = 30
 """Seconds in which a message must have come."""
@@ -137,6 +138,7 @@ def _of_lane(rules: Rules) -> Mapping[str, Lua]:
         "traced": TRACED,
         "leeway": rules.leeway,
         "lease": rules.lease,
+        "apart": _APART,
         "fresh": _FRESH,
         "stale": _STALE,
         "nothing": {},

@@ -53,21 +53,21 @@ class Histogram:
         self._lock = lock
         self._values: dict[Labels, _Measured] = {}
 
-    def record(self, value: float, *labels: str, exemplar: Exemplar | None = None) -> None:
-        """One more; `exemplar` where its trace can be looked at."""
+    def record(self, value: float, *labels: str, number: int = 1, exemplar: Exemplar | None = None) -> None:
+        """One more, or so many that were as large; `exemplar` where its trace can be looked at."""
         with self._lock:
             measured = self._values.get(labels)
             if measured is None:
                 labels = _bounded(self._described, self._values, labels)
                 measured = self._values.setdefault(labels, _Measured(len(self._described.bounds) + 1))
             place = bisect_left(self._described.bounds, value)
-            measured.counts[place] += 1
-            measured.sum += value
+            measured.counts[place] += number
+            measured.sum += value * number
             if value <= ZERO:
-                measured.zeros += 1
+                measured.zeros += number
             else:
                 index = math.ceil(math.log2(value) * _PER_DOUBLING)
-                measured.powers[index] = measured.powers.get(index, 0) + 1
+                measured.powers[index] = measured.powers.get(index, 0) + number
             if exemplar is not None:
                 measured.exemplars[place] = exemplar
 
@@ -118,7 +118,7 @@ class Registry:
             raise TypeError(f"{described.name} is a histogram")
 
         def family() -> Family:
-            points: dict[Labels, Value] = dict(told())
+            points: dict[Labels, Value] = {labels: float(number) for labels, number in told().items()}
             return Family(described, points)
 
         self._families.append(family)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event, Thread
 from typing import Final
 
+import grpc
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import Exemplar as TheirExemplar
 from opentelemetry.sdk.metrics.export import (
@@ -39,6 +40,8 @@ log = logging.getLogger("headrace.metrics")
 
 EVERY: Final = 15.0  # seconds
 _WITHIN: Final = 5.0  # seconds that a collector has
+_EXPORT: Final = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+_TLS: Final = grpc.ssl_channel_credentials()
 _LAST_WORDS: Final = 2.0  # seconds in which the last numbers are sent when the process ends
 
 
@@ -48,16 +51,30 @@ def sent(
 ) -> Iterator[None]:
     """While inside, and at the end once more, the numbers go to the collector (`http://HOST:PORT`) every so often.
 
-    `lost` is called for each time that they could not be sent.
+    `lost` is called for each time that they could not be sent; a collector that takes none loses none. `snapshot` may
+    raise TimeoutError: nobody tells them.
     """
     exporter = OTLPMetricExporter(endpoint=otlp, insecure=otlp.startswith("http://"), timeout=_WITHIN)
     over = Event()
     resource = Resource.create({"service.name": service})
     complaints = Complaints(log, time.monotonic, 60.0)
+    refused = False
 
     def send() -> None:
-        done = exporter.export(metrics_data(snapshot(), resource), timeout_millis=_WITHIN * 1000)
-        if done is not MetricExportResult.SUCCESS:
+        nonlocal refused
+        if refused and _refused(otlp):
+            return
+        try:
+            numbers = snapshot()
+        except TimeoutError:
+            lost()
+            complaints.warn("late", "metrics are not sent: they could not be told in time")
+            return
+        done = exporter.export(metrics_data(numbers, resource), timeout_millis=_WITHIN * 1000)
+        refused = done is not MetricExportResult.SUCCESS and _refused(otlp)
+        if refused:
+            log.info("%s takes no metrics: they are not sent", otlp)
+        elif done is not MetricExportResult.SUCCESS:
             lost()
             complaints.warn("lost", f"metrics cannot be sent to {otlp}")
 
@@ -74,6 +91,14 @@ def sent(
         over.set()
         thread.join(_LAST_WORDS)
         exporter.shutdown(timeout_millis=0)
+
+
+def _refused(otlp: str) -> bool:
+    """Whether the collector says that it takes no metrics: Jaeger, for one, does not."""
+    scheme, _, target = otlp.rstrip("/").partition("://")
+    with grpc.insecure_channel(target) if scheme == "http" else grpc.secure_channel(target, _TLS) as channel:
+        export: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_EXPORT)
+        return export.future(b"", timeout=_WITHIN).code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def metrics_data(snapshot: Snapshot, resource: Resource) -> MetricsData:

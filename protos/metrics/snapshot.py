@@ -88,6 +88,12 @@ def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
     return Snapshot(min(one.since for one in snapshots), max(one.at for one in snapshots), families)
 
 
+def grown(snapshot: Snapshot) -> Snapshot:
+    """What only grows of it, which stays true of a process that has ended."""
+    families = (family for family in snapshot.families if family.described.kind is not Kind.GAUGE)
+    return Snapshot(snapshot.since, snapshot.at, tuple(families))
+
+
 def added(one: Value, other: Value) -> Value:
     """Both together."""
     if not isinstance(one, Distribution) or not isinstance(other, Distribution):

@@ -300,7 +300,7 @@ async def test_who_does_not_look_whether_python_has_a_call_writes_it_twice(
 
 
 def test_where_there_is_none_nothing_is_done_for_it(tmp_path: Path) -> None:
-    path = worlds.in_front_of("127.0.0.1:1", tmp_path, Issuer(), "digits")
+    path = worlds.in_front_of("127.0.0.1:1", tmp_path, Issuer(), "digits", telemetry={"metrics": False})
     text = json.dumps(bootstrap(front_of(load(path, {}), tmp_path)))
     assert not [word for word in ("access_log", "header_to_metadata", "DIRECT_REMOTE") if word in text]
 
@@ -316,15 +316,20 @@ FORGED = [
 ]
 
 
-async def forged(world: World) -> list[Line]:
-    """Lines that a stranger has a hand in: who names no authority is answered before its headers are looked at."""
+def without_authority(world: World, said: Sequence[tuple[str, str]]) -> None:
+    """Call in a way that is answered before the headers are looked at."""
     host, _, port = world.address.rpartition(":")
     fields = [(":method", "POST"), (":scheme", "http"), (":path", INFER), ("te", "trailers")]
-    block = http2.literal([*fields, ("content-type", "application/grpc"), *FORGED])
+    block = http2.literal([*fields, ("content-type", "application/grpc"), *said])
     with socket.create_connection((host, int(port)), timeout=2) as connection:
         call = http2.frame(http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, 1, block)
         connection.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0) + call)
-        await asyncio.to_thread(connection.recv, 65536)
+        connection.recv(65536)
+
+
+async def forged(world: World) -> list[Line]:
+    """Lines that a stranger has a hand in."""
+    await asyncio.to_thread(without_authority, world, FORGED)
     await quietly(world.channel.unary_unary(INFER)(MESSAGE, metadata=FORGED, timeout=10))
     await quietly(infer(world, more=[*FORGED, ("x-headrace-peer", "6.6.6.6"), TO_PYTHON]))
     await by_the_lane(world, lambda: infer(world, more=[*FORGED, ("x-headrace-peer", "6.6.6.6")]))

@@ -21,6 +21,7 @@ from tests.gateway import world as worlds
 from tests.gateway.tokens import Issuer
 from tests.gateway.world import INFER, World
 from tests.headrace.test_express import carried, infer, pages, with_parameter
+from tests.scraped import scraped
 
 pytestmark = [needs_envoy, pytest.mark.asyncio(loop_scope="module")]
 
@@ -223,3 +224,48 @@ async def test_one_that_comes_later_knows_what_has_changed(several: World) -> No
         return len(await taken(several) - before) == 3
 
     await until(there_again)
+
+
+# ---- what they count ----
+
+CALLS = "headrace_calls_total"
+
+
+async def test_what_all_of_them_have_counted_is_told_as_one(several: World) -> None:
+    before = await scraped(several.admin)
+    await many(several, 60)
+    now = await scraped(several.admin)
+    assert now.sum(CALLS, lane="python", status="OK") == before.sum(CALLS, lane="python", status="OK") + 60
+    assert now.sum("headrace_ready") == now.sum("headrace_build_info") == 1  # which one alone tells
+    assert now.sum("headrace_config_generation") == before.sum("headrace_config_generation")
+    assert now.sum("process_thread_count") > 20  # of three
+
+
+async def test_one_that_dies_takes_no_number_along(several: World) -> None:
+    await many(several, 60)
+    before = await scraped(several.admin)
+    further()[0].kill()
+    await until(all_take_calls(several))
+    now = await scraped(several.admin)
+    for labels, number in before.all(CALLS).items():
+        assert now.all(CALLS)[labels] >= number
+    assert now.sum(CALLS, status="OK") >= before.sum(CALLS, status="OK") + 30
+
+
+async def test_one_that_hangs_costs_a_second_and_no_number(several: World) -> None:
+    before = await scraped(several.admin)
+    one = further()[0]
+    one.suspend()
+    try:
+        began = asyncio.get_running_loop().time()
+        now = await scraped(several.admin)
+        assert asyncio.get_running_loop().time() - began < 3
+    finally:
+        one.resume()
+    for labels, number in before.all(CALLS).items():
+        assert now.all(CALLS)[labels] >= number
+
+
+async def test_its_numbers_are_for_the_first_alone(several: World) -> None:
+    for path in several.folder.glob("*.numbers"):
+        assert path.stat().st_mode & 0o077 == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
@@ -89,3 +90,19 @@ def test_where_nobody_listens_it_is_told() -> None:
     lost = Event()
     with sent(f"http://{unused_address()}", "headrace-test", counted().snapshot, lost.set, every=0.01):
         assert lost.wait(30)
+
+
+def test_a_collector_that_takes_no_metrics_loses_none(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    lost: list[int] = []
+    with sent(f"http://127.0.0.1:{port}", "headrace-test", counted().snapshot, lambda: lost.append(1), every=0.01):
+        deadline = time.monotonic() + 20
+        while "takes no metrics" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)  # so that it could be told more often
+    server.stop(None).wait()
+    assert caplog.text.count("takes no metrics") == 1
+    assert not lost
