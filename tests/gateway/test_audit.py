@@ -173,12 +173,11 @@ def test_a_folder_that_is_gone_is_seen_without_a_call(path: Path) -> None:
     folder = path.parent / "logs"
     folder.mkdir()
     with opened(folder / "audit.jsonl", refuses=True) as audit:
-        (folder / "audit.jsonl").rename(path)
-        folder.rmdir()
+        gone = folder.rename(path.parent / "gone")
         until(lambda: audit.refuses)
         folder.mkdir()
         until(lambda: not audit.refuses)
-    assert verified(path, folder / "audit.jsonl").wrong is None
+    assert verified(gone / "audit.jsonl", folder / "audit.jsonl").wrong is None
 
 
 def test_where_the_chain_is_is_told(

@@ -163,7 +163,8 @@ async def test_of_what_is_carried_a_share_is_told_and_of_the_rest_all(tmp_path: 
 
 
 def test_of_none_nothing_is_written(tmp_path: Path) -> None:
-    path = worlds.in_front_of("127.0.0.1:1", tmp_path, Issuer(), "digits", audit={"file": "a.jsonl", "sample": 0})
+    audit, telemetry = {"file": "a.jsonl", "sample": 0}, {"metrics": False}
+    path = worlds.in_front_of("127.0.0.1:1", tmp_path, Issuer(), "digits", audit=audit, telemetry=telemetry)
     text = json.dumps(bootstrap(front_of(load(path, {}), tmp_path)))
     assert "== 'carried'" not in text
     assert "!= 'carried'" in text
