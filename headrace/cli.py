@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 import typer
 
-from headrace.commands import config, demo, doctor, gateway, infer, mesh, plain, token, triton, worker
+from headrace.commands import config, demo, doctor, gateway, infer, mesh, plain, token, top, triton, worker
 from headrace.failure import CommandError
 from headrace.printable import printable
 
@@ -36,6 +36,7 @@ app.command(cls=plain.Command)(triton.triton)
 app.add_typer(token.app, name="token")
 app.command(cls=plain.Command)(infer.infer)
 app.add_typer(mesh.app, name="mesh")
+app.command(cls=plain.Command)(top.top)
 app.add_typer(config.app, name="config")
 app.command(cls=plain.Command)(doctor.doctor)
 
