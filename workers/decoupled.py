@@ -21,7 +21,7 @@ from workers.model import Answer, Instance, Version
 from workers.python_backend import Answer as Arrays
 from workers.python_backend import PythonModel
 from workers.reading import Work
-from workers.statistics import Ran, Times
+from workers.statistics import Counted, Times
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,9 +41,9 @@ class DecoupledVersion(Version):
         settings: Settings,
         instances: Sequence[Instance[PythonModel]],
         queue: int,
-        ran: Ran,
+        counted: Counted,
     ) -> None:
-        super().__init__(number, config, settings, instances, ran)
+        super().__init__(number, config, settings, instances, counted)
         rules = Rules(settings.max_batch_size, None, queue)
         self._turns = Batcher[Instance[PythonModel], _Turn, Instance[PythonModel]](
             settings.name, rules, instances, self._hand_over

@@ -18,7 +18,7 @@ from protos.metrics.instruments import Registry
 from protos.metrics.snapshot import Exemplar, Labels, Snapshot
 from workers.gpu import Gpu
 from workers.models import Models
-from workers.statistics import Ran
+from workers.statistics import Counted
 
 _OF_VERSION: Final = (tracing.MODEL, tracing.VERSION_SERVED)
 _OF_GPU: Final = (tracing.HW_ID, tracing.HW_NAME)
@@ -79,14 +79,14 @@ INSTRUMENTS: Final = (
 )
 
 
-def executions(registry: Registry) -> Ran:
+def executions(registry: Registry) -> Counted:
     """Counts the size of each batch that a model runs."""
     sizes = registry.histogram(BATCH_SIZE)
 
-    def ran(model: str, version: int, batch: int) -> None:
+    def counted(model: str, version: int, batch: int) -> None:
         sizes.record(batch, model, str(version))
 
-    return ran
+    return counted
 
 
 class Metrics:

@@ -21,7 +21,7 @@ from workers.errors import malformed
 from workers.execute import Backend, Execution, execute
 from workers.lane import Lane
 from workers.reading import Work, read_request
-from workers.statistics import Ran, Statistics, Times
+from workers.statistics import Counted, Statistics, Times
 from workers.tensors import Array
 
 B_co = TypeVar("B_co", bound=Backend, covariant=True)
@@ -76,7 +76,7 @@ class Version(ABC):
         config: model_config_pb2.ModelConfig,
         settings: Settings,
         instances: Sequence[Instance[Backend]],
-        ran: Ran,
+        counted: Counted,
     ) -> None:
         self.name = settings.name
         self.number = number
@@ -84,7 +84,7 @@ class Version(ABC):
         self.settings = settings
         self.statistics = Statistics(time.time_ns)
         self._instances = instances
-        self._ran = ran
+        self._counted = counted
         self.provider = instances[0].backend.provider
         self._holders = 0
         self._let_go = asyncio.Event()
@@ -132,7 +132,7 @@ class Version(ABC):
     def _executed(self, batch: int, times: Times) -> None:
         """The model ran once, for a batch of this size."""
         self.statistics.executed(batch, times)
-        self._ran(self.name, self.number, batch)
+        self._counted(self.name, self.number, batch)
 
     def _within(self, request: pb.ModelInferRequest, remaining: float | None) -> float | None:
         """The seconds within which the work must begin: the caller's and the queue's, whichever are fewer."""
@@ -165,9 +165,9 @@ class BatchedVersion(Version):
         settings: Settings,
         instances: Sequence[Instance[Backend]],
         queue: int,
-        ran: Ran,
+        counted: Counted,
     ) -> None:
-        super().__init__(number, config, settings, instances, ran)
+        super().__init__(number, config, settings, instances, counted)
         batching = settings.batching
         rules = Rules(settings.max_batch_size, batching, (batching.queue if batching else 0) or queue)
         self._batcher = Batcher[Instance[Backend], Work, Done](settings.name, rules, instances, self._run)

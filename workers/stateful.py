@@ -19,7 +19,7 @@ from workers.execute import Backend
 from workers.model import Answer, BatchedVersion, Instance
 from workers.sequence_config import Control, State
 from workers.sequences import Place, Sequences, place_of
-from workers.statistics import Ran
+from workers.statistics import Counted
 from workers.tensors import DTYPES, Array
 
 
@@ -33,9 +33,9 @@ class SequenceVersion(BatchedVersion):
         settings: Settings,
         instances: Sequence[Instance[Backend]],
         queue: int,
-        ran: Ran,
+        counted: Counted,
     ) -> None:
-        super().__init__(number, config, settings, instances, queue, ran)
+        super().__init__(number, config, settings, instances, queue, counted)
         if settings.sequences is None:
             raise ValueError(f"model {settings.name} has no sequences")
         self._lead = (1,) if settings.max_batch_size else ()
