@@ -1,4 +1,4 @@
-"""One RPC at the worker's socket. Law: here bytes become requests, errors become statuses, and every call has its span.
+"""One RPC at the worker's socket. Law: here bytes become requests, errors become statuses, and a call's span is told.
 
 Handlers are generic: a message that cannot be read is answered like any other error, and large ones are read in a
 thread.
@@ -15,14 +15,15 @@ from typing import Any, Generic, NoReturn, TypeVar
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from protos import tracing
 from protos.boundary import as_error, refuse
 from protos.complaints import Complaints
 from protos.errors import HeadraceError, Reason
+from protos.spans import Spans
 from workers.errors import malformed
-from workers.model import LARGE
+from workers.model import LARGE, Answer
+from workers.spans import CallSpan
 
 Context = grpc.aio.ServicerContext[Any, Any]  # requests and responses are bytes; gRPC's types cannot say so
 Q = TypeVar("Q", bound=Message)
@@ -33,7 +34,7 @@ A = TypeVar("A", bound=Message)
 class Records:
     """Where calls are written down: their spans, and what nobody foresaw."""
 
-    tracer: Tracer
+    spans: Spans
     complaints: Complaints
 
 
@@ -42,7 +43,7 @@ class Call:
 
     __slots__ = ("_complaints", "_context", "_model", "_named", "request_id", "span")
 
-    def __init__(self, context: Context, span: Span, request_id: str, complaints: Complaints) -> None:
+    def __init__(self, context: Context, span: CallSpan, request_id: str, complaints: Complaints) -> None:
         self._context = context
         self._complaints = complaints
         self._model = ""
@@ -57,21 +58,19 @@ class Call:
         """What a message says; its id counts where the metadata brought none."""
         self._model = model
         self.request_id = self._named or request_id
-        self.span.set_attributes({tracing.MODEL: model, tracing.VERSION_ASKED: version})
+        self.span.said |= {tracing.MODEL: model, tracing.VERSION_ASKED: version}
         if self.request_id:
-            self.span.set_attribute(tracing.REQUEST_ID, self.request_id)
+            self.span.said[tracing.REQUEST_ID] = self.request_id
 
-    def served(self, version: int, batch: int, queued: float) -> None:
-        """Which version answered, in a batch of which size, after how many seconds in its queue."""
-        self.span.set_attributes(
-            {tracing.VERSION_SERVED: str(version), tracing.BATCH_SIZE: batch, tracing.QUEUE_TIME: queued}
-        )
+    def served(self, version: int, answer: Answer) -> None:
+        """Which version gave the answer, and how."""
+        self.span.served(version, answer.batch, answer.queued, answer.ran)
 
     def judge(self, error: Exception) -> HeadraceError:
         """The error that the caller is told of; what was not foreseen is logged, for nobody else will see it."""
         judged = as_error(error, self.request_id)
         if judged.reason is not None:
-            self.span.set_attribute(tracing.REASON, judged.reason)
+            self.span.said[tracing.REASON] = judged.reason
         if judged.reason is Reason.INTERNAL:
             of = f"model '{self._model}', " if self._model else ""
             message = f"{of}request {self.request_id or 'without id'}: {judged.private}"
@@ -125,9 +124,11 @@ class Streaming(Generic[Q, A]):
         with _call(self._method, context, self._records) as call:
             try:
                 async for body in messages:
+                    call.span.received += 1
                     async with aclosing(self._answers(await read(self._request, body), call)) as answers:
                         async for answer in answers:
                             await context.write(answer.SerializeToString())
+                            call.span.sent += 1
             except Exception as error:  # noqa: BLE001 - the boundary
                 await _refuse(context, call, error)
 
@@ -142,7 +143,7 @@ async def read(kind: type[Q], body: bytes) -> Q:
 
 async def _refuse(context: Context, call: Call, error: Exception) -> NoReturn:
     judged = call.judge(error)
-    _outcome(call.span, judged.status, str(judged))
+    call.span.ends(judged.status, str(judged))
     await refuse(context, judged, call.request_id)
 
 
@@ -150,26 +151,15 @@ async def _refuse(context: Context, call: Call, error: Exception) -> NoReturn:
 def _call(method: str, context: Context, records: Records) -> Iterator[Call]:
     metadata = tuple(context.invocation_metadata() or ())
     ids = [value for key, value in metadata if key == tracing.REQUEST_ID_KEY and isinstance(value, str)]
-    span = records.tracer.start_span(
-        method,
-        tracing.extract(metadata),
-        SpanKind.SERVER,
-        {tracing.RPC_SYSTEM: "grpc", tracing.RPC_METHOD: method},
-    )
+    span = CallSpan(records.spans, method, metadata)
     call = Call(context, span, ids[0] if len(ids) == 1 else "", records.complaints)
     if call.request_id:
-        span.set_attribute(tracing.REQUEST_ID, call.request_id)
+        span.said[tracing.REQUEST_ID] = call.request_id
     try:
         yield call
-        span.set_attribute(tracing.RPC_STATUS, grpc.StatusCode.OK.name)
+        span.ends(grpc.StatusCode.OK)
     except asyncio.CancelledError:
-        _outcome(span, grpc.StatusCode.CANCELLED, "the caller has gone, or its time was up")
+        span.ends(grpc.StatusCode.CANCELLED, "the caller has gone, or its time was up")
         raise
     finally:
-        span.end()
-
-
-def _outcome(span: Span, status: grpc.StatusCode, words: str) -> None:
-    span.set_attribute(tracing.RPC_STATUS, status.name)
-    span.set_attribute(tracing.ERROR_TYPE, status.name)
-    span.set_status(Status(StatusCode.ERROR, words))
+        span.close()

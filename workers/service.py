@@ -93,7 +93,7 @@ class Service:
         if version.settings.decoupled:
             raise not_here(f"model '{version.name}' is decoupled: it answers through ModelStreamInfer only")
         with version.held():
-            async with aclosing(version.answers(request, call.remaining())) as answers:
+            async with aclosing(version.answers(request, call.remaining(), call.span.place.context)) as answers:
                 answer = await anext(answers)
         return _response(answer, version, request, call)
 
@@ -105,7 +105,7 @@ class Service:
         try:
             version = self._models.find(request.model_name, request.model_version)
             with version.held():
-                async with aclosing(version.answers(request, call.remaining())) as answers:
+                async with aclosing(version.answers(request, call.remaining(), call.span.place.context)) as answers:
                     async for answer in answers:
                         if answer.response is not None or request.parameters[_EMPTY_FINAL].bool_param:
                             yield _stream_response(_response(answer, version, request, call), final=answer.final)
@@ -173,7 +173,7 @@ def _metadata(tensor: Tensor, *, batched: bool) -> pb.ModelMetadataResponse.Tens
 
 
 def _response(answer: Answer, version: Version, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-    call.served(version.number, answer.batch, answer.queued)
+    call.served(version.number, answer)
     response = answer.response if answer.response is not None else pb.ModelInferResponse()
     response.model_name = version.name
     response.model_version = str(version.number)

@@ -18,14 +18,17 @@ def worker(
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", parser=parse.address)] = "127.0.0.1:8001",
     otlp: Annotated[str | None, typer.Option(metavar="URL", help="Where spans go, by OTLP/gRPC.")] = None,
     service: Annotated[str, typer.Option(help="The service name in traces.")] = "headrace-worker",
+    slow: Annotated[
+        str, typer.Option(metavar="DURATION", help="From which a call's span is kept, sampled or not.")
+    ] = "1s",
     drain: Annotated[str, typer.Option(metavar="DURATION", help="How long running calls may take to finish.")] = "30s",
 ) -> int:
     """Serve a model repository with ONNX Runtime, over the Open Inference Protocol."""
-    patience = parse.seconds(drain, "--drain")
+    patience, long = parse.seconds(drain, "--drain"), parse.seconds(slow, "--slow")
     from workers import server  # noqa: PLC0415 - gRPC
     from workers.errors import StartError  # noqa: PLC0415
 
     try:
-        return server.run(server.Options(repository, listen, otlp, service, patience))
+        return server.run(server.Options(repository, listen, otlp, service, long, patience))
     except StartError as error:
         raise CommandError(str(error)) from None
