@@ -20,6 +20,7 @@ from mesh.envoy.proto import (
     typed,
 )
 from mesh.envoy.reading import part
+from mesh.express import late
 from mesh.express.access_log import CARRIED, AccessLog, filters, loggers, peer_told
 from mesh.express.clusters import HEALTH, at, cluster, copies, pipe
 from mesh.express.parts import CLUSTER_KEY, EXPRESS, IDLE, LANE_KEY, carried, held, lua, manager, router
@@ -59,7 +60,7 @@ class Front:
     """One Envoy: where it listens, and sockets: of Python's processes, of the first for questions, and its own.
 
     `clusters`: the file that says where calls may go (`mesh.local.files`). `largest`: bytes of a request. Without
-    `tracing` no call is traced here, without `access_log` none leaves a line.
+    `tracing` no call is traced here, without `access_log` none leaves a line, without `late` none that is for traces.
     """
 
     address: str
@@ -73,6 +74,7 @@ class Front:
     tracing: Tracing | None
     traced: Path
     access_log: AccessLog | None
+    late: late.Late | None
 
 
 def bootstrap(front: Front) -> Json:
@@ -127,10 +129,15 @@ def _http(front: Front) -> Json:
         HTTP_CONNECTION_MANAGER,
         stat_prefix="front",
         **manager(),
-        route_config={"name": "front", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(front)}]},
-        http_filters=[*filters(front.access_log, lua(front.rules)), router()],
-        access_log=loggers(front.access_log),
+        route_config={"name": "front", "virtual_hosts": [_host(front)]},
+        http_filters=[*late.filters(front.late), *filters(front.access_log, lua(front.rules)), router()],
+        access_log=[*loggers(front.access_log), *late.loggers(front.late)] or None,
     )
+
+
+def _host(front: Front) -> Json:
+    # Workers are told which attempt a call is.
+    return {"name": "all", "domains": ["*"], "routes": _routes(front), "include_request_attempt_count": True}
 
 
 def _routes(front: Front) -> list[Json]:
