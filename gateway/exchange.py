@@ -266,7 +266,8 @@ class Hop:
 
     def __enter__(self) -> list[tuple[str, str]]:
         self.began, self.place = self._exchange.hops()
-        return tracing.words(self.place.context)
+        words = tracing.words(self.place.context)
+        return [*words, (tracing.TRACED_KEY, self.place.trace_id)] if self.place.sampled else words
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._exchange.hopped(self, error)

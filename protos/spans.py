@@ -101,13 +101,17 @@ class Spans:
         self._lost = lost
         self._room: dict[str, tuple[float, float]] = {}  # kind -> how many more, as of when
 
-    def begin(self, context: Context) -> Place:
-        """The place of a span under the caller's own, or at the beginning of a trace, of which the lane may draw."""
+    def begin(self, context: Context, traced: str = "") -> Place:
+        """The place of a span under the caller's own, or at the beginning of a trace, of which the lane may draw.
+
+        A trace whose id is the one `traced` is sampled, whatever the caller's flag says.
+        """
         parent = get_current_span(context).get_span_context()
         if not self.on:
             return Place(parent, parent)
         if parent.is_valid:
-            return self.under(parent)
+            forced = traced == f"{parent.trace_id:032x}" if traced else False
+            return self.under(parent, TraceFlags.SAMPLED if forced else 0)
         drawn = get_value(SAMPLED_KEY, context) is True or random.random() < self._sample  # noqa: S311 - no secret
         return self.first(sampled=drawn)
 
@@ -119,9 +123,9 @@ class Spans:
         context = SpanContext(random.getrandbits(128) or 1, _id(), is_remote=False, trace_flags=flags)
         return Place(context, INVALID_SPAN_CONTEXT)
 
-    def under(self, parent: SpanContext) -> Place:
-        """The place of a span under another."""
-        flags = TraceFlags(parent.trace_flags & _BOTH)
+    def under(self, parent: SpanContext, more: int = 0) -> Place:
+        """The place of a span under another, with its flags and some more."""
+        flags = TraceFlags(parent.trace_flags & _BOTH | more)
         context = SpanContext(
             parent.trace_id, _id(), is_remote=False, trace_flags=flags, trace_state=parent.trace_state
         )

@@ -52,6 +52,11 @@ REQUEST_SIZE = "http.request.body.size"
 RESPONSE_SIZE = "http.response.body.size"
 
 REQUEST_ID_KEY = "x-request-id"  # metadata
+TRACED_KEY = "x-client-trace-id"
+"""Of a sampled call: Envoys that have no share of their own to draw have spans of it, whatever `traceparent` says.
+
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-client-trace-id
+"""
 CONTEXT_KEYS = frozenset({"traceparent", "tracestate", "baggage"})
 
 LONGEST = 1024  # characters of an attribute

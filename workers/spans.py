@@ -19,8 +19,9 @@ from protos.spans import Made, Place, Spans, Value
 
 _ATTEMPTS: Final = {"grpc-previous-rpc-attempts": 1, "x-envoy-attempt-count": 0}
 """Who tries again tells how often it has, or which attempt this is."""
-_COPY: Final = "x-envoy-internal"
-"""Envoy says it of the copies of calls that it makes itself, and headrace lets nobody else say so."""
+_BY_ENVOY: Final = "x-envoy-attempt-count"
+_COPY: Final = "x-forwarded-for"
+"""An Envoy says for whom it asks where it copies a call; for callers of headrace it does not, nor may they."""
 _MOST_ATTEMPTS: Final = 1000
 
 
@@ -46,14 +47,28 @@ class CallSpan:
     """What is noted of a call, until it is known whether its span is kept."""
 
     __slots__ = (
-        *("_began", "_metadata", "_method", "_ran", "_spans", "_started", "_status", "_words", "place", "received"),
+        *(
+            "_began",
+            "_copied",
+            "_metadata",
+            "_method",
+            "_ran",
+            "_spans",
+            "_started",
+            "_status",
+            "_words",
+            "place",
+            "received",
+        ),
         *("said", "sent"),
     )
 
     def __init__(self, spans: Spans, method: str, metadata: Sequence[tuple[str, str | bytes]]) -> None:
-        self.place = spans.begin(tracing.extract(metadata))
+        copied = is_copy(metadata)
+        self.place = spans.begin(tracing.extract(metadata), _traced(metadata) if copied else "")
         self.said: dict[str, Value] = {}
         self.received = self.sent = 0  # messages of a stream
+        self._copied = copied
         self._spans = spans
         self._method = method
         self._metadata = metadata
@@ -97,7 +112,7 @@ class CallSpan:
             yield tracing.COMPUTE_TIME, self._ran.computed
         if (attempt := attempt_of(self._metadata)) > 1:
             yield tracing.ATTEMPT, attempt
-        if is_copy(self._metadata):
+        if self._copied:
             yield tracing.SHADOW, True
 
     def _tell_execution(self) -> Sequence[SpanContext]:
@@ -131,6 +146,11 @@ def attempt_of(metadata: Sequence[tuple[str, str | bytes]]) -> int:
     return found
 
 
+def _traced(metadata: Sequence[tuple[str, str | bytes]]) -> str:
+    """The trace of which the gateway says that it is sampled: Istio says of no copy that it is."""
+    return next((value for key, value in metadata if key == tracing.TRACED_KEY and isinstance(value, str)), "")
+
+
 def is_copy(metadata: Sequence[tuple[str, str | bytes]]) -> bool:
-    """Whether it is a mirrored call."""
-    return (_COPY, "true") in metadata
+    """Whether it is a mirrored call, as far as nothing but sidecars stand between the gateway and here."""
+    return {_BY_ENVOY, _COPY} <= {key for key, _ in metadata}

@@ -24,9 +24,9 @@ class Calls(Spans):
 
     begun = 0
 
-    def begin(self, context: Context) -> Place:
+    def begin(self, context: Context, traced: str = "") -> Place:
         self.begun += 1
-        return super().begin(context)
+        return super().begin(context, traced)
 
 
 class World:

@@ -168,7 +168,8 @@ async def test_a_slow_call_is_kept_with_its_execution(repository: Path, start, s
         ([("x-envoy-attempt-count", "2")], 2, None),
         ([("x-envoy-attempt-count", "9" * 30)], 1000, None),
         ([("x-envoy-attempt-count", "-2"), ("x-envoy-attempt-count", "two")], None, None),
-        ([("x-envoy-internal", "true")], None, True),
+        ([("x-envoy-attempt-count", "1"), ("x-forwarded-for", "10.0.0.1")], None, True),
+        ([("x-forwarded-for", "10.0.0.1")], None, None),
     ],
 )
 def test_attempts_and_copies_are_told_apart(metadata: list, attempt: int | None, *, copy: bool | None) -> None:
