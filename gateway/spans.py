@@ -168,8 +168,10 @@ def _claims(ended: Ended, names: Collection[str]) -> Mapping[str, Value]:
 
 
 def _words(status: grpc.StatusCode, error: HeadraceError | None) -> str:
-    """The private text, which stays among ourselves."""
-    return str(error)[:_LONGEST] if error else status.name
+    """The private text, which stays among ourselves; but not what a bad token says of itself."""
+    if error is None:
+        return status.name
+    return (error.public if status is grpc.StatusCode.UNAUTHENTICATED else str(error))[:_LONGEST]
 
 
 def _status(status: grpc.StatusCode, words: str) -> Status:
