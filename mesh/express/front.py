@@ -43,7 +43,10 @@ _ALIVE: Final[Json] = HEALTH | {
     "no_traffic_interval": "0.1s",
     "no_traffic_healthy_interval": "1s",
 }
-_RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500}  # as the Python lane's
+# As the Python lane's own leave; by itself Envoy sends five together, each with a call of its own.
+_RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500, "tracing.opentelemetry.min_flush_spans": 512}
+# What a collector that hangs may hold; more is let go (cluster.collector.upstream_rq_pending_overflow).
+_SENDING: Final[Json] = {"max_connections": 1, "max_pending_requests": 8, "max_requests": 8, "max_retries": 0}
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ def bootstrap(front: Front) -> Json:
     clusters = [_python(front.python), cluster(ASKED, [pipe(front.asked)])]
     if front.tracing is not None:
         listeners.append(traced_listener(front.tracing, front.traced, tells=front.access_log is not None))
-        clusters += [cluster(TRACED, [pipe(front.traced)]), copies(COLLECTOR, [front.tracing.collector])]
+        collector = copies(COLLECTOR, [front.tracing.collector]) | {"circuit_breakers": {"thresholds": [_SENDING]}}
+        clusters += [cluster(TRACED, [pipe(front.traced)]), collector]
     return {
         "node": {"id": "headrace-gateway", "cluster": "headrace-gateway"},
         "admin": {"address": pipe(front.admin)},

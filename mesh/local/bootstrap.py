@@ -16,7 +16,8 @@ _PAGES: Final = (
     r"(\?.*)?"
 )
 
-_RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500}  # as the gateway's own spans leave
+# As the gateway's own spans leave; by itself Envoy sends five together, each with a call of its own.
+_RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500, "tracing.opentelemetry.min_flush_spans": 512}
 
 
 def bootstrap(workload: Workload, folder: Path, roots: Json) -> Json:

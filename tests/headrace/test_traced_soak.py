@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,9 +33,11 @@ async def collector(kind: str) -> AsyncIterator[str]:
         yield f"http://{worlds.unused_address()}"
         return
 
-    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        while await reader.read(1 << 16):
-            pass
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            while await reader.read(1 << 16):
+                pass
+        writer.close()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     try:
