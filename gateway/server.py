@@ -17,7 +17,6 @@ import grpc
 import grpc.aio
 from aiohttp import web
 from grpc_health.v1 import health
-from opentelemetry.sdk.trace import TracerProvider
 
 from gateway import files, logged, memory
 from gateway.access_log import appending
@@ -43,8 +42,9 @@ from gateway.settings import Listen, Settings, Telemetry, Tls
 from gateway.sidecar import Sidecar
 from gateway.upstream import Upstream
 from gateway.verify import Verifier
-from protos import logs, reflection, tracing
+from protos import logs, reflection, spans
 from protos.contract import SERVICE
+from protos.spans import Spans
 
 log = logging.getLogger("headrace.gateway")
 
@@ -111,7 +111,7 @@ async def serving(
     changes the settings are those that these have had last; `teaches`: whether the lane may be taught the first ones.
     """
     async with contextlib.AsyncExitStack() as stack:
-        tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
+        traces = _spans(settings.telemetry, stack)
         observers = tuple(_observers(settings, stack))
         issuers = await trusted(settings, stack)
         door: Door | None = None
@@ -149,7 +149,7 @@ async def serving(
         def now() -> Steps:
             return in_force.steps
 
-        around = Around(tracer, time.monotonic, observers, fronted=front is not None)
+        around = Around(traces, time.monotonic, observers, front is not None, settings.telemetry.claims)
         service = Service(now, readiness, refusals, around)
         server.add_generic_rpc_handlers((service, Health(now, readiness, refusals, time.monotonic)))
         reflection.enable(server, SERVICE, health.SERVICE_NAME)
@@ -222,12 +222,10 @@ async def _drain(
     await asyncio.gather(draining, hurried, return_exceptions=True)
 
 
-def _provider(telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> TracerProvider | None:
-    if telemetry.otlp is None:
-        return None
-    provider = tracing.provider(telemetry.service, telemetry.otlp, telemetry.sample)
-    stack.push_async_callback(asyncio.to_thread, provider.shutdown)
-    return provider
+def _spans(telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> Spans:
+    made = spans.to(telemetry.otlp, telemetry.service, "headrace.gateway", sample=telemetry.sample, slow=telemetry.slow)
+    stack.push_async_callback(asyncio.to_thread, made.close)
+    return made
 
 
 def _observers(settings: Settings, stack: contextlib.AsyncExitStack) -> Iterator[Observer]:

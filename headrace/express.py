@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +19,13 @@ from gateway.server import StartError
 from gateway.settings import Settings
 from headrace.door import opened
 from headrace.express_clusters import cluster_of, clusters
+from headrace.late import kept_late
 from headrace.listening import tried
 from headrace.relayed import relayed
 from headrace.siblings import Siblings
 from mesh.express.access_log import AccessLog
 from mesh.express.front import Front, Tls
+from mesh.express.late import Late
 from mesh.express.rules import ASKED, PLACEHOLDER, Metadata, Refusal, Rules, Words
 from mesh.express.traced import Tracing
 from mesh.local.files import CLUSTERS
@@ -41,6 +43,9 @@ _OF_METADATA: Final = {
     tracing.GRANT: headers.GRANT,
 }
 
+_SPANS: Final = {tracing.RPC_SYSTEM: "grpc", **_CARRIED}
+_OF_SPANS: Final = {**_OF_METADATA, tracing.SERVER_ADDRESS: ":authority"}
+
 
 def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
     """The Envoy in front of the gateway; its sockets, its files and its log are in the folder."""
@@ -50,7 +55,8 @@ def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
     async def door() -> AsyncIterator[lane.Door]:
         _listen_once(made.address)
         siblings = Siblings(settings)
-        with relayed(made.access_log, settings.telemetry.access_log):
+        telemetry = settings.telemetry
+        with relayed(made.access_log, telemetry.access_log), kept_late(made.late, telemetry, _SPANS):
             async with siblings.kept(made.python[1:]), opened(made, binary, clusters, settings, siblings) as opening:
                 yield opening
 
@@ -73,6 +79,7 @@ def front_of(settings: Settings, folder: Path) -> Front:
         tracing=traces(settings),
         traced=folder / "traced.sock",
         access_log=access_log(settings, folder),
+        late=late(settings, folder),
     )
 
 
@@ -131,8 +138,8 @@ def traces(settings: Settings) -> Tracing | None:
         collector=collector.rstrip("/"),
         service=settings.telemetry.service,
         operation=lane.PATH.removeprefix("/"),
-        fixed={tracing.RPC_SYSTEM: "grpc", **_CARRIED},
-        of_metadata={**_OF_METADATA, tracing.SERVER_ADDRESS: ":authority"},
+        fixed=_SPANS,
+        of_metadata=_OF_SPANS,
         status=tracing.RPC_STATUS,
     )
 
@@ -141,15 +148,31 @@ def access_log(settings: Settings, folder: Path) -> AccessLog | None:
     """The Python lane's lines, in the lane's own terms; they come to the file by way of us."""
     if settings.telemetry.access_log is None:
         return None
-    refusals = (answer.out_of_time(), answer.overloaded(), answer.not_ready(), unforeseen(PLACEHOLDER, ""))
     return AccessLog(
         path=folder / "access_log.pipe",
         fixed=_CARRIED,
         of_metadata=_OF_METADATA,
-        reasons={_number(error): str(error.reason) for error in refusals},
+        reasons=_reasons(),
         python={tracing.LANE: "python"},
         methods={path: rpc.full_name for path, rpc in RPCS.items()},
+        slow=_slow(settings) if settings.telemetry.otlp else None,
     )
+
+
+def late(settings: Settings, folder: Path) -> Late | None:
+    """What is told of carried calls whose spans Python makes; None without traces."""
+    if settings.telemetry.otlp is None:
+        return None
+    return Late(folder / "late.pipe", _slow(settings), _OF_SPANS, _reasons())
+
+
+def _slow(settings: Settings) -> int:
+    return max(1, int(settings.telemetry.slow * 1000))
+
+
+def _reasons() -> Mapping[int, str]:
+    refusals = (answer.out_of_time(), answer.overloaded(), answer.not_ready(), unforeseen(PLACEHOLDER, ""))
+    return {_number(error): str(error.reason) for error in refusals}
 
 
 def _refusal(error: HeadraceError, request_id: str = PLACEHOLDER) -> Refusal:

@@ -1,32 +1,21 @@
 """The lines of the Envoy in front, on their way to the access log. Law: what is written there is whole.
 
-Envoy writes what has gathered in pieces that end anywhere, between which another's lines would stand. So it writes into
-a pipe of ours, and here a thread takes whole lines from it. It never waits for the file: Envoy would keep in memory
-what it cannot write, without bound.
+Others append to the same file, so the Envoy does not, but writes into a pipe of ours (`headrace.pipes`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event, Thread
 from typing import Final
 
-from gateway.access_log import AccessLog as File
 from gateway.access_log import appending
+from headrace.pipes import taken
 from mesh.express.access_log import AccessLog
 
-log = logging.getLogger("headrace.gateway.express")
-
-_TAKEN: Final = 64 * 1024  # bytes at a time, which is what a pipe holds
-_MOST: Final = 256  # of these that wait
-_LAST_WORDS: Final = 1.0  # seconds that the last lines may take
-_AGAIN: Final = 0.02  # seconds
-_PAUSE: Final = 1.0  # seconds after which what failed is tried again
+_MOST: Final = 256  # readings of the pipe that wait
 
 
 @contextlib.contextmanager
@@ -35,42 +24,5 @@ def relayed(log: AccessLog | None, path: Path | None) -> Iterator[None]:
     if log is None or path is None:
         yield
         return
-    os.mkfifo(log.path, 0o600)
-    over = Event()
-    with appending(path, time.monotonic, _MOST) as file:
-        thread = Thread(target=_relay, args=(log.path, file, over), name="lines of the lane", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            until = time.monotonic() + _LAST_WORDS
-            while thread.is_alive() and time.monotonic() < until:
-                _wake(log.path)
-                thread.join(_AGAIN)
-
-
-def _relay(pipe: Path, file: File, over: Event) -> None:
-    """Until it is over: an Envoy waits until somebody reads what it writes."""
-    while not over.is_set():
-        try:
-            _take(pipe, file)
-        except OSError as error:
-            log.warning("lines of the lane cannot be read: %s; it is tried again", error.strerror)
-            over.wait(_PAUSE)
-
-
-def _take(pipe: Path, file: File) -> None:
-    """All that the next Envoy writes."""
-    with pipe.open("rb", buffering=0) as lines:  # waits for it
-        rest = b""  # of one that was killed: nobody has the end
-        while some := lines.read(_TAKEN):
-            whole, end, rest = (rest + some).rpartition(b"\n")
-            if end:
-                file.write(whole + end)
-
-
-def _wake(pipe: Path) -> None:
-    """Be an Envoy that ends."""
-    with contextlib.suppress(OSError):
-        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+    with appending(path, time.monotonic, _MOST) as file, taken(log.path, file.write):
+        yield

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from opentelemetry.trace import Span
+from opentelemetry.trace import SpanContext
 
 from protos import dropped, tracing
 from protos.metrics import process
@@ -113,13 +113,13 @@ class Metrics:
         registry.asked(DROPPED, _dropped)
         process.of_itself(registry)
 
-    def inferred(self, model: str, version: str, queued: float, compute: float, span: Span) -> None:
+    def inferred(self, model: str, version: str, queued: float, compute: float, span: SpanContext) -> None:
         """A request is answered, after so many seconds in the queue and so many with the model."""
         trace = _trace(span)
         self._queue.record(queued, model, version, exemplar=_exemplar(trace, queued))
         self._compute.record(compute, model, version, exemplar=_exemplar(trace, compute))
 
-    def ended(self, method: str, model: str, version: str, status: str, duration: float, span: Span) -> None:
+    def ended(self, method: str, model: str, version: str, status: str, duration: float, span: SpanContext) -> None:
         """A call is over, after so many seconds. Its model is as the caller wrote it."""
         known = model if version or self._models.knows(model) else ""
         exemplar = _exemplar(_trace(span), duration)
@@ -149,9 +149,8 @@ def _dropped() -> Mapping[Labels, float]:
     return {(signal,): float(number) for signal, number in counts.items()}
 
 
-def _trace(span: Span) -> str:
+def _trace(context: SpanContext) -> str:
     """The id of the call's trace where that is kept."""
-    context = span.get_span_context()
     return format(context.trace_id, "032x") if context.trace_flags.sampled else ""
 
 

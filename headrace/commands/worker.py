@@ -18,6 +18,9 @@ def worker(
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", parser=parse.address)] = "127.0.0.1:8001",
     otlp: Annotated[str | None, typer.Option(metavar="URL", help="Where spans and metrics go, by OTLP/gRPC.")] = None,
     service: Annotated[str, typer.Option(help="The service name in traces and metrics.")] = "headrace-worker",
+    slow: Annotated[
+        str, typer.Option(metavar="DURATION", help="From which a call's span is kept, sampled or not.")
+    ] = "1s",
     drain: Annotated[str, typer.Option(metavar="DURATION", help="How long running calls may take to finish.")] = "30s",
     metrics: Annotated[
         str | None,
@@ -25,11 +28,11 @@ def worker(
     ] = None,
 ) -> int:
     """Serve a model repository with ONNX Runtime, over the Open Inference Protocol."""
-    patience = parse.seconds(drain, "--drain")
+    patience, long = parse.seconds(drain, "--drain"), parse.seconds(slow, "--slow")
     from workers import server  # noqa: PLC0415 - gRPC
     from workers.errors import StartError  # noqa: PLC0415
 
     try:
-        return server.run(server.Options(repository, listen, otlp, service, patience, metrics=metrics))
+        return server.run(server.Options(repository, listen, otlp, service, long, patience, metrics=metrics))
     except StartError as error:
         raise CommandError(str(error)) from None

@@ -22,8 +22,9 @@ CARRIED: Final = "carried"
 
 _FILE: Final = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
 _CEL: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
-_TO_METADATA: Final = "envoy.extensions.filters.http.header_to_metadata.v3.Config"
-_NOTED: Final = "headrace.log"
+TO_METADATA: Final = "envoy.extensions.filters.http.header_to_metadata.v3.Config"
+NOTED: Final = "headrace.log"
+"""The namespace of what is noted for lines."""
 _PEER: Final = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
 _LEFT: Final = ("http2.remote_reset", "http2.remote_refuse", "downstream_remote_disconnect")
 """How it is said that the caller has gone."""
@@ -46,7 +47,8 @@ class AccessLog:
 
     `fixed`: names -> values; `of_metadata`: names -> keys of the worker's metadata; `reasons`: the status of each
     refusal -> its reason. `python`: values of all other calls; `methods`: their paths -> names, other paths are no
-    calls.
+    calls. `slow`: milliseconds from which a call is part of a trace though nobody sampled it, as one is that fails;
+    None: there are no traces.
     """
 
     path: Path
@@ -55,20 +57,30 @@ class AccessLog:
     reasons: Mapping[int, str]
     python: Mapping[str, str]
     methods: Mapping[str, str]
+    slow: int | None = None
 
 
-def loggers(log: AccessLog | None) -> list[Json] | None:
-    """envoy.config.accesslog.v3.AccessLog, of each kind of call; None without a log."""
+def loggers(log: AccessLog | None) -> list[Json]:
+    """envoy.config.accesslog.v3.AccessLog, of each kind of call; none without a log."""
     if log is None:
-        return None
-    carried = _only(f"xds.route_name == '{CARRIED}'")
-    others = _only(f"xds.route_name != '{CARRIED}' && request.path in {_literal(list(log.methods))}")
-    unseen = [_only("upstream.request_attempt_count == 0"), {"response_flag_filter": {"flags": _NOT_THERE}}]
+        return []
+    carried = only(f"xds.route_name == '{CARRIED}'")
+    others = only(f"xds.route_name != '{CARRIED}' && request.path in {_literal(list(log.methods))}")
+    unseen = [only("upstream.request_attempt_count == 0"), {"response_flag_filter": {"flags": _NOT_THERE}}]
+    well: Json = {"grpc_status_filter": {"statuses": ["OK"]}}
     # What takes time comes last, and of calls that went well nothing is asked that they all have in common.
+    if log.slow is None:
+        of_well = [logger(log.path, [well, carried], _of_well(log))]
+    else:
+        quick, slow = _duration("LE", log.slow - 1), slow_from(log.slow)
+        of_well = [
+            logger(log.path, [well, quick, carried], _of_well(log)),
+            logger(log.path, [well, slow, carried], {**_of_well(log), tracing.TRACE_ID: _kept()}),
+        ]
     return [
-        _logger(log.path, [{"grpc_status_filter": {"statuses": ["OK"]}}, carried], _of_well(log)),
-        _logger(log.path, [{"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}, carried], _of_failed(log)),
-        _logger(log.path, [_NO_ID, others, {"or_filter": {"filters": unseen}}], _of_others(log)),
+        *of_well,
+        logger(log.path, [{"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}, carried], _of_failed(log)),
+        logger(log.path, [_NO_ID, others, {"or_filter": {"filters": unseen}}], _of_others(log)),
     ]
 
 
@@ -87,33 +99,57 @@ def peer_told(log: AccessLog | None) -> Json:
     return {"request_headers_to_add": [header]}
 
 
-def _logger(path: Path, all_of: Sequence[Json], words: Mapping[str, str]) -> Json:
+def logger(path: Path, all_of: Sequence[Json], words: Mapping[str, str]) -> Json:
+    """A line of these words for what passes all these filters."""
     log_format = {"json_format": words, "omit_empty_values": True}
     made = named("envoy.access_loggers.file", _FILE, path=str(path), log_format=log_format)
     return {**made, "filter": {"and_filter": {"filters": all_of}}}
 
 
-def _only(expression: str) -> Json:
+def only(expression: str) -> Json:
+    """A filter by an expression of CEL."""
     return {"extension_filter": named("envoy.access_loggers.extension_filters.cel", _CEL, expression=expression)}
+
+
+def slow_from(milliseconds: int) -> Json:
+    """A filter for what takes so long, or longer."""
+    return _duration("GE", milliseconds)
+
+
+def _duration(op: str, milliseconds: int) -> Json:
+    value = {"default_value": milliseconds, "runtime_key": "headrace.none"}
+    return {"duration_filter": {"comparison": {"op": op, "value": value}}}
 
 
 def _of_well(log: AccessLog) -> Mapping[str, str]:
     metadata = {name: f"%REQ({key}):{tracing.LONGEST}%" for name, key in log.of_metadata.items()}
-    trace = f"%DYNAMIC_METADATA({_NOTED}:{tracing.TRACE_ID})%"
+    trace = f"%DYNAMIC_METADATA({NOTED}:{tracing.TRACE_ID})%"
     return {**_SAME, **metadata, tracing.RPC_STATUS: "OK", tracing.TRACE_ID: trace, **log.fixed}
 
 
 def _of_failed(log: AccessLog) -> Mapping[str, str]:
-    reason = f"%CEL({_literal(log.reasons)}[response.grpc_status])%"
-    return {**_of_well(log), tracing.RPC_STATUS: _status(), tracing.REASON: reason}
+    told = {tracing.RPC_STATUS: status(), tracing.REASON: reason_of(log.reasons)}
+    return {**_of_well(log), **told, **({} if log.slow is None else {tracing.TRACE_ID: _kept()})}
+
+
+def _kept() -> str:
+    """The noted trace; one that begins here and that nobody sampled has the request's id."""
+    noted = {"command": "DYNAMIC_METADATA", "param": f"{NOTED}:{tracing.TRACE_ID}"}
+    begun = f"{{true: request.headers['{tracing.REQUEST_ID_KEY}']}}['traceparent' in request.headers]"
+    return f"%COALESCE({json.dumps({'operators': [noted, {'command': 'CEL', 'param': begun}]})})%"
+
+
+def reason_of(reasons: Mapping[int, str]) -> str:
+    """The reason of a refusal, by its status."""
+    return f"%CEL({_literal(reasons)}[response.grpc_status])%"
 
 
 def _of_others(log: AccessLog) -> Mapping[str, str]:
     method = f"%CEL({_literal(log.methods)}[request.path])%"
-    return {**_SAME, tracing.RPC_METHOD: method, tracing.RPC_STATUS: _status(), **log.python}
+    return {**_SAME, tracing.RPC_METHOD: method, tracing.RPC_STATUS: status(), **log.python}
 
 
-def _status() -> str:
+def status() -> str:
     """What the caller was told; where it has gone meanwhile, Envoy alone would guess at something."""
     left = f"{_literal(dict.fromkeys(_LEFT, 'CANCELLED'))}[response.code_details]"
     operators = [{"command": "CEL", "param": left}, {"command": "GRPC_STATUS", "param": "SNAKE_STRING"}]
@@ -126,9 +162,9 @@ def _noting(rules: str, header: str) -> Json:
         "pattern": {"regex": "^(?:(?:00-)?([0-9a-f]{32})(?:-.*)?|.*)$"},
         "substitution": "\\1",
     }
-    value: Json = {"metadata_namespace": _NOTED, "key": tracing.TRACE_ID, "regex_value_rewrite": rewrite}
+    value: Json = {"metadata_namespace": NOTED, "key": tracing.TRACE_ID, "regex_value_rewrite": rewrite}
     rule: Json = {"header": header, "on_header_present": value}
-    return named("envoy.filters.http.header_to_metadata", _TO_METADATA, **{rules: [rule]})
+    return named("envoy.filters.http.header_to_metadata", TO_METADATA, **{rules: [rule]})
 
 
 def _literal(value: Mapping[int, str] | Mapping[str, str] | Sequence[str]) -> str:

@@ -289,9 +289,9 @@ async def test_each_call_has_one_line(logged: World) -> None:
 async def test_who_does_not_look_whether_python_has_a_call_writes_it_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only = access_log._only
+    only = access_log.only
     monkeypatch.setattr(
-        access_log, "_only", lambda expression: only(expression.replace("attempt_count == 0", "attempt_count > 0"))
+        access_log, "only", lambda expression: only(expression.replace("attempt_count == 0", "attempt_count > 0"))
     )
     async with worlds.world(tmp_path, to(), express=True) as world:
         await quietly(world.channel.unary_unary(INFER)(MESSAGE, timeout=10))
@@ -339,7 +339,7 @@ async def test_callers_have_no_hand_in_what_is_said_of_them(logged: World) -> No
 
 async def test_a_lane_that_went_by_headers_would_be_deceived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by_header = {"header_filter": {"header": {"name": "x-caller", "present_match": True}}}
-    monkeypatch.setattr(access_log, "_only", lambda _expression: by_header)
+    monkeypatch.setattr(access_log, "only", lambda _expression: by_header)
     async with worlds.world(tmp_path, to(), express=True) as world:
         assert "root" in {line.get("headrace.caller") for line in await forged(world)}
 

@@ -12,7 +12,7 @@ import pytest
 
 from gateway import access_log as files
 from gateway.access_log import Line, appending
-from headrace import relayed as module
+from headrace import pipes as module
 from headrace.relayed import relayed
 from mesh.express.access_log import AccessLog
 
@@ -46,9 +46,9 @@ def test_the_beginning_of_a_line_that_an_envoy_did_not_live_to_end_is_no_other_o
 ) -> None:
     path, envoys, take = tmp_path / "access.log", [0], module._take
 
-    def counted(pipe: Path, file: files.AccessLog) -> None:
+    def counted(pipe: Path, hand_on: module.Take) -> None:
         envoys[0] += 1
-        take(pipe, file)
+        take(pipe, hand_on)
 
     monkeypatch.setattr(module, "_take", counted)
     with relayed(log(tmp_path), path):

@@ -1,0 +1,69 @@
+"""Lines that an Envoy writes, on their way through a pipe of ours. Law: whoever takes them gets whole ones, at once.
+
+Envoy writes what has gathered in pieces that end anywhere. It keeps in memory what it cannot write, without bound: so a
+thread reads all the time, and whoever takes lines from it may not wait for anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Thread
+from typing import Final
+
+log = logging.getLogger("headrace.gateway.express")
+
+Take = Callable[[bytes], None]
+"""Gets lines, each with its end; never blocks."""
+
+_TAKEN: Final = 64 * 1024  # bytes at a time, which is what a pipe holds
+_LAST_WORDS: Final = 1.0  # seconds that the last lines may take
+_AGAIN: Final = 0.02  # seconds
+_PAUSE: Final = 1.0  # seconds after which what failed is tried again
+
+
+@contextlib.contextmanager
+def taken(path: Path, take: Take) -> Iterator[None]:
+    """While inside, there is a pipe at the path, and a thread hands on the lines that any Envoy writes there."""
+    os.mkfifo(path, 0o600)
+    over = Event()
+    thread = Thread(target=_hand_on, args=(path, take, over), name="lines of the lane", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        until = time.monotonic() + _LAST_WORDS
+        while thread.is_alive() and time.monotonic() < until:
+            _wake(path)
+            thread.join(_AGAIN)
+
+
+def _hand_on(pipe: Path, take: Take, over: Event) -> None:
+    """Until it is over: an Envoy waits until somebody reads what it writes."""
+    while not over.is_set():
+        try:
+            _take(pipe, take)
+        except OSError as error:
+            log.warning("lines of the lane cannot be read: %s; it is tried again", error.strerror)
+            over.wait(_PAUSE)
+
+
+def _take(pipe: Path, take: Take) -> None:
+    """All that the next Envoy writes."""
+    with pipe.open("rb", buffering=0) as lines:  # waits for it
+        rest = b""  # of one that was killed: nobody has the end
+        while some := lines.read(_TAKEN):
+            whole, end, rest = (rest + some).rpartition(b"\n")
+            if end:
+                take(whole + end)
+
+
+def _wake(pipe: Path) -> None:
+    """Be an Envoy that ends."""
+    with contextlib.suppress(OSError):
+        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
