@@ -48,11 +48,10 @@ Buckets = Mapping[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """How many calls a model has, may have, and has waiting."""
+    """How many calls a model has, and may have."""
 
     running: float
     limit: float
-    waiting: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +154,8 @@ def _gauge(families: Families, name: str, *labels: str) -> Mapping[tuple[str, ..
 
 
 def _admission(families: Families) -> Mapping[str, Admission]:
-    running, limit, waiting = (
-        _gauge(families, f"headrace_admission_{name}", _MODEL) for name in ("running", "limit", "waiting")
-    )
-    return {
-        key[0]: Admission(running.get(key, 0.0), value, waiting.get(key, 0.0)) for key, value in sorted(limit.items())
-    }
+    running, limit = (_gauge(families, f"headrace_admission_{name}", _MODEL) for name in ("running", "limit"))
+    return {key[0]: Admission(running.get(key, 0.0), value) for key, value in sorted(limit.items())}
 
 
 def _copies(families: Families) -> Mapping[Version, Copies]:

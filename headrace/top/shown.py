@@ -187,7 +187,7 @@ def _copies(row: Row) -> Text:
 def _admitted(view: View, model: str) -> str:
     if (one := view.admission.get(model)) is None:
         return ""
-    return f"{one.running:.0f} of {one.limit:.0f}" + (f", {one.waiting:.0f} wait" if one.waiting else "")
+    return f"{one.running:.0f} of {one.limit:.0f}"
 
 
 def _ok(share: float | None) -> Text:

@@ -36,7 +36,6 @@ GAUGES: dict[str, tuple[str, ...]] = {
     "headrace.calls.active": (tracing.LANE,),
     "headrace.admission.limit": (tracing.MODEL,),
     "headrace.admission.running": (tracing.MODEL,),
-    "headrace.admission.waiting": (tracing.MODEL,),
     "headrace.copies": (tracing.MODEL, tracing.VERSION_SERVED),
     "headrace.copies.ready": (tracing.MODEL, tracing.VERSION_SERVED),
     "headrace.ready": (),

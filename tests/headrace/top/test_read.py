@@ -33,7 +33,7 @@ def test_what_is_told_is_read() -> None:
     times = {bound: count for bound, count in found.times["digits", "1"].items() if count}
     assert times == {0.005: 3, 0.025: 2}  # both lanes together; neither what failed nor the stream
     assert found.active == {"express": 2, "python": 1}
-    assert found.admission == {"digits": Admission(5, 8, 0)}
+    assert found.admission == {"digits": Admission(5, 8)}
     assert found.copies == {("digits", "1"): Copies(3, 2)}
     assert found.dropped == {"spans": 4}
     assert found.ready and not found.config_refused and not found.audit_failing

@@ -26,7 +26,7 @@ def made(rows: tuple[Row, ...] = ROWS, **more: object) -> View:
     told = {
         "active": {"express": 9.0, "python": 3.0},
         "refused": {"RATE_LIMITED": 20.0, "MODEL_NOT_READY": 10.0},
-        "admission": {"digits": Admission(41, 64, 3)},
+        "admission": {"digits": Admission(41, 64)},
     }
     return View(1.0, 1050.4, 0.971, 0.0019, 0.0415, rows=rows, **{**told, **more})
 
@@ -49,7 +49,7 @@ a-model-with-quite-…  1           <0.1   100 %   100 %   >30 s   >30 s  -
 idle                  12             0       -       -       -       -  1
 
 refused: RATE_LIMITED 20.0/s, MODEL_NOT_READY 10.0/s
-running: digits 41 of 64, 3 wait
+running: digits 41 of 64
 digits 1: 1 ejected, over the breaker 2.5/s, breaker open: requests
 digits 2: UNAVAILABLE 10.0/s"""
 
@@ -58,7 +58,7 @@ headrace top  http://127.0.0.1:9090  12:00:00
 1050 calls/s   97.1 % ok   p50 1.9 ms   p99 42 ms   12 in flight: 9 express, 3 python
 
 model                           version  calls/s   share                  ok     p50     p99  copies  express  running
-digits                          1          930.4  90.3 %  █████████    100 %  1.8 ms   42 ms  2 of 3   96.8 %  41 of 64, 3 wait
+digits                          1          930.4  90.3 %  █████████    100 %  1.8 ms   42 ms  2 of 3   96.8 %  41 of 64
                                 2          100.0   9.7 %  █           90.0 %  3.8 ms  5.0 ms  1
                                 -           20.0       -                 0 %       -       -  -
 a-model-with-quite-a-long-name  1           <0.1   100 %  ██████████   100 %   >30 s   >30 s  -           0 %
@@ -66,7 +66,7 @@ idle                            12             0       -                   -    
 
 refused: RATE_LIMITED 20.0/s, MODEL_NOT_READY 10.0/s
 digits 1: 1 ejected, over the breaker 2.5/s, breaker open: requests
-digits 2: UNAVAILABLE 10.0/s"""  # noqa: E501 - it is as wide as it is
+digits 2: UNAVAILABLE 10.0/s"""
 
 
 @pytest.mark.parametrize(("width", "wanted"), [(80, NARROW), (200, WIDE)])
