@@ -22,8 +22,8 @@ class Ended:
     call. Empty is what was not known: `caller` before the token was found good, `grant` before a permit was given,
     `version_served` but for ModelInfer. Of a stream `model` and `version_asked` are those of its last message. Names
     that callers have chosen are as they chose them. `trace_id`: of a trace that the caller, once known, has begun, or
-    that is kept. `received` and `sent` are bytes of messages, with the five that gRPC puts before each. `reason` is
-    empty where a worker's own status was passed on.
+    of spans that are `kept`. `received` and `sent` are bytes of messages, with the five that gRPC puts before each.
+    `reason` is empty where a worker's own status was passed on.
     """
 
     rpc: Rpc
@@ -36,12 +36,15 @@ class Ended:
     grant: str
     request_id: str
     trace_id: str
+    kept: bool
     peer: str
     began: int
     duration: float
     upstream: float
     received: int
     sent: int
+    messages_received: int
+    messages_sent: int
 
 
 Observer = Callable[[Ended], None]

@@ -5,25 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
 import grpc.aio
-from opentelemetry import context as otel
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Span,
-    SpanKind,
-    Status,
-    StatusCode,
-    Tracer,
-    get_current_span,
-    set_span_in_context,
-)
+from opentelemetry.trace import SpanContext
 
 from gateway.answer import Answer, out_of_time
 from gateway.authorize import Permit
@@ -32,11 +22,14 @@ from gateway.caller import Caller
 from gateway.choose import Route
 from gateway.ended import Ended, Observer
 from gateway.headers import to_caller
+from gateway.phases import Phase, Phases
 from gateway.rpcs import Rpc
+from gateway.spans import CallSpans
 from gateway.wire import LENGTH, Malformed, fields
 from protos import tracing
 from protos.contract import PEER_KEY
 from protos.errors import HeadraceError
+from protos.spans import Place, Spans
 
 Context = grpc.aio.ServicerContext[Any, Any]  # requests and responses are bytes; gRPC's types cannot say so
 
@@ -44,8 +37,8 @@ _SERVED_VERSION = 2  # ModelInferResponse.model_version
 _READ_WITHIN = 30.0  # seconds in which a unary call's message must have come
 _GONE_WITHIN = 5.0  # seconds in which gRPC ends the call of a caller that has gone
 _FOR_EVER = 1e8  # seconds; a deadline further away is none
-_LONGEST = 1000  # characters of a span's status
 _FRAME = 5  # bytes before each message
+_OK, _CANCELLED = grpc.StatusCode.OK, grpc.StatusCode.CANCELLED
 LEEWAY = 0.5  # seconds
 
 
@@ -54,14 +47,15 @@ class Around:
     """What an exchange has around it: who is told of its end, and whether an Envoy of ours tells who has called.
 
     `of_messages`: who is told, too, what is decided of messages of a stream, as if each were a call that ends by that.
-    `clock` is monotonic, in seconds.
+    `clock` is monotonic, in seconds; `claims` are the names of those that spans may tell.
     """
 
-    tracer: Tracer
+    spans: Spans
     clock: Callable[[], float]
     observers: Sequence[Observer] = ()
     of_messages: Sequence[Observer] = ()
     fronted: bool = False
+    claims: Collection[str] = ()
 
 
 class Exchange:
@@ -74,11 +68,13 @@ class Exchange:
         "_clock",
         "_context",
         "_grant",
-        "_in_a_trace",
+        "_messages_received",
+        "_messages_sent",
+        "_phases",
         "_received",
         "_sent",
         "_served",
-        "_span",
+        "_spans",
         "_started",
         "_until",
         "_upstream",
@@ -101,32 +97,26 @@ class Exchange:
         left = context.time_remaining()
         self._until = None if left is None or left > _FOR_EVER else self._started + left
         self._began = time.time_ns()  # a span's own clock
-        self._span: Span = INVALID_SPAN
-        self._in_a_trace = False
+        self._phases = Phases(self._clock, self._started)
+        self._spans = CallSpans(around.spans, rpc, self._started, self._began)
         self._caller: Caller | None = None
         self._version = self._served = self._grant = ""
-        self._received = self._sent = 0
+        self._received = self._sent = self._messages_received = self._messages_sent = 0
         self._upstream = 0.0
 
     def known(self, caller: Caller) -> None:
-        """Begin the span, under the caller's own: whose trace a stranger says it is does not count."""
+        """The call is part of the caller's trace: whose trace a stranger says it is does not count."""
         self._caller = caller
-        self._begin(tracing.extract(self.metadata))
-        if self._span.is_recording():
-            self._span.set_attribute(tracing.CALLER, caller.name)
+        self._spans.begin(tracing.extract(self.metadata))
 
-    def _begin(self, parent: otel.Context) -> None:
-        self._span = self._around.tracer.start_span(self.rpc.full_name, parent, SpanKind.SERVER, start_time=self._began)
-        # Of a trace that begins here and is not kept nobody else has heard.
-        sampled = self._span.get_span_context().trace_flags.sampled
-        self._in_a_trace = sampled or get_current_span(parent).get_span_context().is_valid
-        if self._span.is_recording():
-            self._span.set_attributes(_named(self.rpc) | {tracing.REQUEST_ID: self.request_id, tracing.LANE: "python"})
+    def enters(self, phase: Phase) -> None:
+        """Note where the call is from now on."""
+        self._phases.enter(phase)
 
     @property
-    def span(self) -> Span:
-        """The call's span; invalid until it is known who calls."""
-        return self._span
+    def span_context(self) -> SpanContext:
+        """The call's place in its trace; invalid until it is known who calls."""
+        return self._spans.place.context
 
     @property
     def age(self) -> float:
@@ -152,10 +142,12 @@ class Exchange:
 
     async def next(self) -> bytes | None:
         """The next message of the caller's, or None when it has sent its last."""
+        self._phases.enter(Phase.READ)
         message: object = await self._context.read()
         if not isinstance(message, bytes):
             return None
         self._received += len(message) + _FRAME
+        self._messages_received += 1
         return message
 
     async def write(self, message: bytes) -> None:
@@ -166,6 +158,7 @@ class Exchange:
             await asyncio.sleep(_GONE_WITHIN)
             raise
         self._sent += len(message) + _FRAME
+        self._messages_sent += 1
 
     def remaining(self, most: float | None = None, leeway: float = 0.0) -> float | None:
         """Seconds until the caller's deadline and `leeway`, or until `most` after the start, whichever is sooner."""
@@ -189,102 +182,109 @@ class Exchange:
     def asks(self, call: Call) -> None:
         """Note what is asked for."""
         self.model, self._version = call.model, call.version
-        if self._span.is_recording():
-            asked = {tracing.MODEL: call.model, tracing.VERSION_ASKED: call.version}
-            self._span.set_attributes({name: value for name, value in asked.items() if value})
 
     def permitted(self, permit: Permit) -> None:
         """Note by which grant."""
         self._grant = permit.grant
-        if self._span.is_recording():
-            self._span.set_attribute(tracing.GRANT, permit.grant)
 
     @property
     def left(self) -> bool:
         """Whether the caller has gone."""
         return self._context.cancelled()
 
-    @contextmanager
-    def hop(self, route: Route) -> Iterator[list[tuple[str, str]]]:
-        """A client span around one call to a worker; gives the metadata that makes it the parent of the worker's."""
-        began = self._clock()
-        try:
-            if self._span.is_recording():
-                with self._recorded(route) as trace_context:
-                    yield trace_context
-            else:
-                yield tracing.inject(self._span)
-        finally:
-            self._upstream += self._clock() - began
+    def hop(self, route: Route) -> Hop:
+        """Around one call to a worker; gives the metadata that makes it the parent of the worker's span."""
+        return Hop(self, route)
 
-    @contextmanager
-    def _recorded(self, route: Route) -> Iterator[list[tuple[str, str]]]:
-        span = self._around.tracer.start_span(self.rpc.full_name, set_span_in_context(self._span), SpanKind.CLIENT)
-        span.set_attributes(
-            _named(self.rpc) | {tracing.MODEL: route.model.name, tracing.SERVER_ADDRESS: route.model.host}
-        )
-        outcome, failure = grpc.StatusCode.CANCELLED, None
-        try:
-            yield tracing.inject(span)
-            outcome = grpc.StatusCode.OK
-        except HeadraceError as error:
-            outcome, failure = error.status, error
-            raise
-        finally:
-            _record(span, outcome, failure)
-            span.end()
+    def hops(self) -> tuple[float, Place]:
+        """When a call to a worker begins, and where it stands in the trace."""
+        return self._clock(), self._spans.hop()
+
+    def hopped(self, hop: Hop, error: BaseException | None) -> None:
+        """Note that a call to a worker has ended."""
+        now = self._clock()
+        self._upstream += now - hop.began
+        if not self._around.spans.on:
+            return
+        failed = error if isinstance(error, HeadraceError) else None
+        status = failed.status if failed else _CANCELLED if error else _OK
+        model = hop.route.model
+        self._spans.hopped(hop.place, model.name, model.host, (hop.began, now), (status, failed))
 
     async def reply(self, answer: Answer, ours: Sequence[tuple[str, str]] = ()) -> bytes:
         """Hand on the worker's metadata, and ours; the bytes are the RPC's result."""
+        self._phases.enter(Phase.ANSWER)
         self._served = served_version(self.rpc, answer.body)
-        if self._served and self._span.is_recording():
-            self._span.set_attribute(tracing.VERSION_SERVED, self._served)
         if initial := (*to_caller(answer.initial), *ours):
             await self._context.send_initial_metadata(initial)
         if trailing := to_caller(answer.trailing):
             self._context.set_trailing_metadata(trailing)
         self._sent += len(answer.body) + _FRAME
+        self._messages_sent += 1
         return answer.body
 
     def end(self, outcome: grpc.StatusCode, error: HeadraceError | None = None) -> None:
-        """End the span with the status that the caller gets, and tell who looks on."""
-        if self._span is INVALID_SPAN:
-            self._begin(otel.Context())
-        if self._span.is_recording():
-            _record(self._span, outcome, error)
-        self._span.end()
-        if self._around.observers:
-            ended = self._ended(outcome, error)
-            for observe in self._around.observers:
-                observe(ended)
+        """Tell who looks on of the status that the caller gets; spans are made now, if they are kept."""
+        reason = (error and error.reason) or ""
+        duration = self.age
+        kept = self._spans.decide(outcome, reason, duration)
+        if not (kept or self._around.observers):
+            return
+        ended = self._ended(outcome, reason, duration, kept=kept)
+        if kept:
+            self._spans.tell(ended, error, self._phases, self._around.claims)
+        for observe in self._around.observers:
+            observe(ended)
 
     def decided(self, error: HeadraceError | None = None) -> None:
         """Tell of a message of a stream, which may go on: that it is refused, or else allowed."""
+        status, reason = (error.status, error.reason or "") if error else (grpc.StatusCode.OK, "")
         for observe in self._around.of_messages:
-            observe(self._ended(error.status if error else grpc.StatusCode.OK, error))
+            observe(self._ended(status, reason, self.age, kept=False))
 
-    def _ended(self, outcome: grpc.StatusCode, error: HeadraceError | None) -> Ended:
+    def _ended(self, outcome: grpc.StatusCode, reason: str, duration: float, *, kept: bool) -> Ended:
         return Ended(
             rpc=self.rpc,
             status=outcome,
-            reason=(error and error.reason) or "",
+            reason=reason,
             model=self.model,
             version_asked=self._version,
             version_served=self._served,
             caller=self._caller,
             grant=self._grant,
             request_id=self.request_id,
-            trace_id=f"{self._span.get_span_context().trace_id:032x}" if self._in_a_trace else "",
+            trace_id=self._spans.place.trace_id if kept or self._spans.place.given else "",
+            kept=kept,
             peer=self._peer(),
             began=self._began,
-            duration=self.age,
+            duration=duration,
             upstream=self._upstream,
             received=self._received,
             sent=self._sent,
+            messages_received=self._messages_received,
+            messages_sent=self._messages_sent,
         )
 
     def _peer(self) -> str:
         return self.header(PEER_KEY) if self._around.fronted else address_of(self._context.peer())
+
+
+class Hop:
+    """One call to a worker, while inside."""
+
+    __slots__ = ("_exchange", "began", "place", "route")
+
+    def __init__(self, exchange: Exchange, route: Route) -> None:
+        self._exchange = exchange
+        self.route = route
+
+    def __enter__(self) -> list[tuple[str, str]]:
+        self.began, self.place = self._exchange.hops()
+        words = tracing.words(self.place.context)
+        return [*words, (tracing.TRACED_KEY, self.place.trace_id)] if self.place.sampled else words
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._exchange.hopped(self, error)
 
 
 def served_version(rpc: Rpc, body: bytes) -> str:
@@ -302,17 +302,3 @@ def address_of(peer: str) -> str:
     """The address in gRPC's word for a peer, `ipv4:127.0.0.1:80` or `ipv6:%5B::1%5D:80`; empty where it has none."""
     kind, _, rest = peer.partition(":")
     return unquote(rest).rpartition(":")[0].strip("[]").removeprefix("::ffff:") if kind in ("ipv4", "ipv6") else ""
-
-
-def _named(rpc: Rpc) -> dict[str, str]:
-    return {tracing.RPC_SYSTEM: "grpc", tracing.RPC_METHOD: rpc.full_name}
-
-
-def _record(span: Span, outcome: grpc.StatusCode, error: HeadraceError | None) -> None:
-    """Write the status on the span; with its private text, which stays among ourselves."""
-    span.set_attribute(tracing.RPC_STATUS, outcome.name)
-    if outcome is not grpc.StatusCode.OK:
-        span.set_attribute(tracing.ERROR_TYPE, outcome.name)
-        span.set_status(Status(StatusCode.ERROR, str(error)[:_LONGEST] if error else outcome.name))
-    if error is not None and error.reason is not None:
-        span.set_attribute(tracing.REASON, error.reason)

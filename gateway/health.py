@@ -16,7 +16,6 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from opentelemetry.trace import NoOpTracer
 
 from gateway.answer import out_of_time
 from gateway.authorize import Permit
@@ -33,6 +32,7 @@ from protos import grpc_service_pb2 as pb
 from protos.boundary import refuse
 from protos.contract import SERVICE
 from protos.errors import HeadraceError, Reason
+from protos.spans import Spans
 
 _OVERALL: Final = ("", SERVICE)
 _LOOK_AGAIN: Final = 1.0  # seconds between looks at what is watched, and for which a look at a model holds
@@ -51,7 +51,7 @@ class Health(grpc.GenericRpcHandler):
         self._readiness = readiness
         self._refusals = refusals
         self._clock = clock
-        self._around = Around(NoOpTracer(), clock)  # who watches would fill the traces
+        self._around = Around(Spans("headrace.gateway"), clock)  # who watches would fill the traces
         self._seen: dict[str, tuple[float, bool]] = {}  # model -> when it was looked at, whether it served
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             f"/{health.SERVICE_NAME}/Check": grpc.stream_unary_rpc_method_handler(self._check),

@@ -17,7 +17,6 @@ import grpc
 import grpc.aio
 from aiohttp import web
 from grpc_health.v1 import health
-from opentelemetry.sdk.trace import TracerProvider
 
 from gateway import audited, files, gauges, logged, memory
 from gateway.access_log import Line, appending
@@ -46,10 +45,11 @@ from gateway.settings import Listen, Settings, Telemetry, Tls
 from gateway.sidecar import Sidecar
 from gateway.upstream import Upstream
 from gateway.verify import Verifier
-from protos import logs, reflection, tracing
+from protos import logs, reflection, spans
 from protos.contract import SERVICE
 from protos.metrics.instruments import Registry
 from protos.metrics.snapshot import Snapshot
+from protos.spans import Spans
 
 log = logging.getLogger("headrace.gateway")
 
@@ -116,7 +116,7 @@ async def serving(
     changes the settings are those that these have had last; `teaches`: whether the lane may be taught the first ones.
     """
     async with contextlib.AsyncExitStack() as stack:
-        tracer = tracing.tracer(_provider(settings.telemetry, stack), "headrace.gateway")
+        traces = _spans(settings.telemetry, stack)
         registry, in_force = Registry(time.time), InForce(settings)
         audit = _audit(settings, stack)
         observers = tuple(_observers(settings, registry, in_force, audit, stack))
@@ -163,7 +163,8 @@ async def serving(
             return in_force.steps
 
         of_messages = tuple(_audited(audited.of_messages, settings, audit))
-        around = Around(tracer, time.monotonic, observers, of_messages, fronted=front is not None)
+        claims = settings.telemetry.claims
+        around = Around(traces, time.monotonic, observers, of_messages, fronted=front is not None, claims=claims)
         service = Service(now, readiness, refusals, around)
         gauges.of_each(registry, lambda: service.running, built.admission, built.verifier, lambda: in_force.catalog)
         if audit is not None:
@@ -241,12 +242,10 @@ async def _drain(
     await asyncio.gather(draining, hurried, return_exceptions=True)
 
 
-def _provider(telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> TracerProvider | None:
-    if telemetry.otlp is None:
-        return None
-    provider = tracing.provider(telemetry.service, telemetry.otlp, telemetry.sample)
-    stack.push_async_callback(asyncio.to_thread, provider.shutdown)
-    return provider
+def _spans(telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> Spans:
+    made = spans.to(telemetry.otlp, telemetry.service, "headrace.gateway", sample=telemetry.sample, slow=telemetry.slow)
+    stack.push_async_callback(asyncio.to_thread, made.close)
+    return made
 
 
 def _audit(settings: Settings, stack: contextlib.AsyncExitStack) -> Audit | None:

@@ -27,6 +27,7 @@ from gateway.exchange import Around, Context, Exchange
 from gateway.forward import forward
 from gateway.lane import Lane
 from gateway.local import Local
+from gateway.phases import Phase
 from gateway.pinned import Pinned
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
@@ -80,9 +81,10 @@ class Steps:
         call = read_call(exchange.rpc, await exchange.read())
         now, caller = await self._by_now(exchange, caller)
         exchange.asks(call)
-        permit, route = now.decide(caller, call)
-        exchange.permitted(permit)
+        permit, route = now.decide(exchange, caller, call)
+        exchange.enters(Phase.ADMIT)
         with now.admission.running(permit, route):
+            exchange.enters(Phase.UPSTREAM)
             answer = await forward(permit, route, exchange, now.upstream)
         lesson = now.lane.lesson(since, call, permit, route, now.admission.quotas.lease) if now.lane else ()
         return await exchange.reply(answer, lesson)
@@ -94,24 +96,27 @@ class Steps:
             models: set[str] = set()
 
             async def decide_each(message: bytes) -> tuple[Permit, Route, Upstream]:
+                exchange.enters(Phase.VERIFY)
                 caller = await self.verifier.verify(exchange.metadata)
+                exchange.enters(Phase.READ)
                 call = read_call(exchange.rpc, message)
                 exchange.asks(call)
                 now = self.now()
                 try:
                     now.account()
-                    permit, route = now.decide(caller, call)
+                    permit, route = now.decide(exchange, caller, call)
                 except HeadraceError as error:  # of which the stream's own end will say nothing
                     self.refusals.told(error, exchange.request_id, call.model if call.model in now.catalog else "")
                     exchange.decided(error)
                     self.messages.received("")
                     raise
                 self.messages.received(permit.model)
-                exchange.permitted(permit)
                 if permit.model not in models:
+                    exchange.enters(Phase.ADMIT)
                     running.enter_context(now.admission.streaming(permit))
                     models.add(permit.model)
                     exchange.decided()
+                exchange.enters(Phase.UPSTREAM)
                 return permit, route, now.upstream
 
             async def still(models: Collection[str]) -> float:
@@ -127,13 +132,16 @@ class Steps:
         call = read_call(exchange.rpc, await exchange.read())
         now, caller = await self._by_now(exchange, caller)
         exchange.asks(call)
+        exchange.enters(Phase.AUTHORIZE)
         passages = await gather.passages(caller, call, now.authorizer, now.catalog, now.upstream)
         if passages.stops:
             exchange.permitted(passages.stops[0].permit)
+        exchange.enters(Phase.ADMIT)
         with ExitStack() as running:
             for permit in passages.permits:
                 now.admission.quotas.take(permit)
                 running.enter_context(now.admission.streaming(permit))
+            exchange.enters(Phase.UPSTREAM)
             if exchange.rpc.way == "gather":
                 return await exchange.reply(*await every_copy.merged(passages, exchange, call.body))
             return await exchange.reply(*await every_copy.everywhere(passages, exchange))
@@ -142,6 +150,7 @@ class Steps:
         """Who calls, if there is anything at all that it may do here; before its message is read."""
         caller = await self.verifier.verify(exchange.metadata)
         exchange.known(caller)
+        exchange.enters(Phase.AUTHORIZE)
         self.authorizer.admit(caller, exchange.rpc.action)
         return caller
 
@@ -152,11 +161,15 @@ class Steps:
         now = self.now()
         return now, await now.verifier.verify(exchange.metadata)
 
-    def decide(self, caller: Caller, call: Call) -> tuple[Permit, Route]:
+    def decide(self, exchange: Exchange, caller: Caller, call: Call) -> tuple[Permit, Route]:
         """May it, how often, and where to. Raises HeadraceError."""
+        exchange.enters(Phase.AUTHORIZE)
         permit = self.authorizer.authorize(caller, call)
+        exchange.permitted(permit)
         find(self.catalog, permit.model)  # before it is counted: callers may think of any number of models
+        exchange.enters(Phase.ADMIT)
         self.admission.quotas.take(permit)
+        exchange.enters(Phase.CHOOSE)
         if call.shared_memory and permit.model not in self.upstream.local:
             raise shared_memory_refused()
         route = choose(call, permit, self.catalog, self.draw())

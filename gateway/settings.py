@@ -124,6 +124,7 @@ def _auditable(value: Path, info: ValidationInfo) -> Path:
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
 File = Annotated[Path, AfterValidator(_present)]
+Claim = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,64}$")]
 
 
 class Tls(Frozen):
@@ -256,14 +257,17 @@ class Upstream(Frozen):
 class Telemetry(Frozen):
     """Where spans go (OTLP/gRPC), what share of the traces that begin here, and under which service name.
 
-    `access_log`: the file that gets a line for each call, `-` for standard output; without it there are none.
-    `logs`: whether the lines of the log go there, too; `log_format`: how they look on standard error, where `auto` is
-    JSON, but text on a terminal. `metrics`: whether anything is counted, for /metrics and, with `otlp`, to be sent
-    there.
+    What fails, or takes `slow` or longer, is kept whatever the share. `claims`: those of a caller's token that spans
+    tell, where they are words or numbers. `access_log`: the file that gets a line for each call, `-` for standard
+    output; without it there are none. `logs`: whether the lines of the log go there, too; `log_format`: how they look
+    on standard error, where `auto` is JSON, but text on a terminal. `metrics`: whether anything is counted, for
+    /metrics and, with `otlp`, to be sent there.
     """
 
     otlp: Annotated[str, AfterValidator(_otlp)] | None = None
     sample: Annotated[float, Field(ge=0, le=1)] = 0.1
+    slow: Annotated[Duration, Field(gt=0)] = 1.0
+    claims: Annotated[tuple[Claim, ...], Field(max_length=16)] = ()
     service: Annotated[str, Field(min_length=1)] = "headrace-gateway"
     access_log: Annotated[Path, AfterValidator(_appendable)] | None = None
     metrics: bool = True

@@ -26,6 +26,7 @@ from headrace.commands import (
     mesh,
     plain,
     token,
+    top,
     trace,
     triton,
     worker,
@@ -52,6 +53,7 @@ app.command(cls=plain.Command)(infer.infer)
 app.add_typer(mesh.app, name="mesh")
 app.command(cls=plain.Command)(trace.trace)
 app.command(cls=plain.Command)(collector.collector)
+app.command(cls=plain.Command)(top.top)
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 app.command(cls=plain.Command)(doctor.doctor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from gateway.settings import Settings
 from headrace.counting import Counting
 from headrace.door import opened
 from headrace.express_clusters import cluster_of, clusters
+from headrace.late import kept_late
 from headrace.listening import tried
 from headrace.relayed import relayed
 from headrace.siblings import Siblings
@@ -32,6 +33,7 @@ from mesh.express.access_log import AccessLog
 from mesh.express.audited import Audit as AuditLines
 from mesh.express.counted import Counts
 from mesh.express.front import Front, Tls
+from mesh.express.late import Late
 from mesh.express.lines import Lines, Said
 from mesh.express.rules import ASKED, PLACEHOLDER, Metadata, Refusal, Rules, Words
 from mesh.express.traced import Tracing
@@ -51,6 +53,9 @@ _OF_METADATA: Final = {
     tracing.GRANT: headers.GRANT,
 }
 
+_SPANS: Final = {tracing.RPC_SYSTEM: "grpc", **_CARRIED}
+_OF_SPANS: Final = {**_OF_METADATA, tracing.SERVER_ADDRESS: ":authority"}
+
 
 def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
     """The Envoy in front of the gateway; its sockets, its files and its log are in the folder."""
@@ -59,9 +64,10 @@ def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
     @contextlib.asynccontextmanager
     async def door(audit: Audit | None) -> AsyncIterator[lane.Door]:
         _listen_once(made.address)
+        telemetry = settings.telemetry
         siblings = Siblings(settings, tells=made.counts is not None)
         counting = partial(_counting, settings, made.counts) if made.counts is not None else None
-        with taken(settings, made.lines, audit):
+        with taken(settings, made.lines, audit), kept_late(made.late, telemetry, _SPANS):
             async with (
                 siblings.kept(made.python[1:]),
                 opened(made, binary, clusters, settings, siblings, counting) as opening,
@@ -87,6 +93,7 @@ def front_of(settings: Settings, folder: Path) -> Front:
         tracing=traces(settings),
         traced=folder / "traced.sock",
         lines=[*lines(settings, folder)],
+        late=late(settings, folder),
         counts=counts(settings),
     )
 
@@ -146,8 +153,8 @@ def traces(settings: Settings) -> Tracing | None:
         collector=collector.rstrip("/"),
         service=settings.telemetry.service,
         operation=lane.PATH.removeprefix("/"),
-        fixed={tracing.RPC_SYSTEM: "grpc", **_CARRIED},
-        of_metadata={**_OF_METADATA, tracing.SERVER_ADDRESS: ":authority"},
+        fixed=_SPANS,
+        of_metadata=_OF_SPANS,
         status=tracing.RPC_STATUS,
     )
 
@@ -155,10 +162,10 @@ def traces(settings: Settings) -> Tracing | None:
 def lines(settings: Settings, folder: Path) -> Iterator[Lines]:
     """The Python lane's lines, in the lane's own terms; they come to their files by way of us."""
     if settings.telemetry.access_log is not None:
-        yield AccessLog(folder / "access_log.pipe", _said())
+        yield AccessLog(folder / "access_log.pipe", _said(settings))
     if settings.audit is not None:
         decisions = (audited.ALLOWED, audited.REFUSED, audited.UNDECIDED)
-        yield AuditLines(folder / "audit.pipe", _said(), settings.audit.sample, *decisions)
+        yield AuditLines(folder / "audit.pipe", _said(settings), settings.audit.sample, *decisions)
 
 
 @contextlib.contextmanager
@@ -174,13 +181,14 @@ def taken(settings: Settings, kinds: Sequence[Lines], audit: Audit | None) -> It
         yield
 
 
-def _said() -> Said:
+def _said(settings: Settings) -> Said:
     return Said(
         fixed=_CARRIED,
         of_metadata=_OF_METADATA,
-        reasons={_number(error): str(error.reason) for error in _refusals()},
+        reasons=_reasons(),
         python={tracing.LANE: "python"},
         methods={path: rpc.full_name for path, rpc in RPCS.items()},
+        slow=_slow(settings) if settings.telemetry.otlp else None,
     )
 
 
@@ -194,6 +202,21 @@ def counts(settings: Settings) -> Counts | None:
 def _counting(settings: Settings, counts: Counts, admin: Admin) -> Counting:
     reasons = {error.status.name: str(error.reason) for error in _refusals()}
     return Counting(admin, settings, counts, _CARRIED[tracing.RPC_METHOD], reasons)
+
+
+def late(settings: Settings, folder: Path) -> Late | None:
+    """What is told of carried calls whose spans Python makes; None without traces."""
+    if settings.telemetry.otlp is None:
+        return None
+    return Late(folder / "late.pipe", _slow(settings), _OF_SPANS, _reasons())
+
+
+def _slow(settings: Settings) -> int:
+    return max(1, int(settings.telemetry.slow * 1000))
+
+
+def _reasons() -> Mapping[int, str]:
+    return {_number(error): str(error.reason) for error in _refusals()}
 
 
 def _refusals() -> tuple[HeadraceError, ...]:

@@ -27,7 +27,9 @@ def source_of(loaded: settings.Settings, *, express: bool = False) -> Source:
     issuers = tuple(_issuer(issuer) for issuer in loaded.issuers)
     upstream = loaded.upstream
     rules = _rules(loaded) if express else None
-    return Source(loaded.catalog, loaded.mesh, issuers, upstream.endpoints, upstream.mode == "xds", rules)
+    return Source(
+        loaded.catalog, loaded.mesh, issuers, upstream.endpoints, upstream.mode == "xds", rules, loaded.telemetry.otlp
+    )
 
 
 def _rules(loaded: settings.Settings) -> Rules:

@@ -56,7 +56,7 @@ class Line:
     def of(cls, record: logging.LogRecord, call: OfCall | None, service: str) -> Line:
         """The line for what was logged; nothing of it makes this raise."""
         raised = record.exc_info[1] if record.exc_info else None
-        context = call.span.get_span_context() if call else None
+        context = call.span_context if call else None
         return cls(
             at=int(record.created * 1e9),
             level=record.levelno,

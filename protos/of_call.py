@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextvars import Context, ContextVar, copy_context
 from typing import Final, Protocol
 
-from opentelemetry.trace import Span
+from opentelemetry.trace import SpanContext
 
 
 class OfCall(Protocol):
@@ -20,8 +20,8 @@ class OfCall(Protocol):
         ...
 
     @property
-    def span(self) -> Span:
-        """Its span in this process; invalid while it has none."""
+    def span_context(self) -> SpanContext:
+        """Its place in a trace, in this process; invalid while it has none."""
         ...
 
 

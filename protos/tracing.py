@@ -1,35 +1,21 @@
 """Traces: the names and the context that gateway and workers share. Law: attribute names are spelled here only.
 
 Names follow OpenTelemetry's RPC conventions where these have one; the rest is under `headrace.`. A trace's context
-travels as W3C `traceparent` and `tracestate` in gRPC metadata. Spans leave in batches from a thread of the SDK's:
-a slow or dead collector costs no call, and holds up the end of the process for two seconds at most.
+travels as W3C `traceparent` and `tracestate` in gRPC metadata. Callers' `baggage` does not travel.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
-from typing import Any
 
-from opentelemetry.context import Context, get_value, set_value
+from opentelemetry.context import Context, set_value
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
-from opentelemetry.sdk.trace import Tracer as SdkTracer
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import (
-    NonRecordingSpan,
-    NoOpTracer,
-    Span,
-    SpanContext,
-    TraceFlags,
-    Tracer,
-    get_current_span,
-)
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Span, SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.util.types import Attributes
 
-from protos.batches import Spans
+from protos import batches
 from protos.contract import SAMPLED_KEY
 
 RPC_SYSTEM = "rpc.system.name"
@@ -49,7 +35,18 @@ REASON = "headrace.reason"
 DECISION = "headrace.decision"
 LANE = "headrace.lane"
 BATCH_SIZE = "headrace.batch.size"
+BATCH_CALLS = "headrace.batch.calls"
 QUEUE_TIME = "headrace.queue.time"  # seconds
+COMPUTE_TIME = "headrace.compute.time"  # seconds
+PROVIDER = "headrace.execution_provider"
+ATTEMPT = "headrace.attempt"  # from 1, of those that gRPC or an Envoy has made of one call
+SHADOW = "headrace.shadow"  # true: a copy of a call, which nobody waits for
+MESSAGES_RECEIVED = "headrace.stream.messages.received"
+MESSAGES_SENT = "headrace.stream.messages.sent"
+HOPS_LEFT_OUT = "headrace.hops.left_out"
+PHASE = "headrace.phase"  # in which a call ended that was not answered
+PHASES = "headrace.phase."  # and a phase's name: seconds
+CLAIMS = "headrace.claim."  # and a claim's name, of those that the configuration allows
 # Of the access log; https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/ has the trace's.
 TIME = "time"
 DURATION = "duration_ms"
@@ -79,87 +76,34 @@ HW_ID = "hw.id"
 HW_NAME = "hw.name"
 
 REQUEST_ID_KEY = "x-request-id"  # metadata
+TRACED_KEY = "x-client-trace-id"
+"""Of a sampled call: Envoys that have no share of their own to draw have spans of it, whatever `traceparent` says.
+
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-client-trace-id
+"""
 CONTEXT_KEYS = frozenset({"traceparent", "tracestate", "baggage"})
 
 LONGEST = 1024  # characters of an attribute
-_LAST_WORDS = 2.0  # seconds in which what is left is sent when the process ends
 
-_RANDOM = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
+_LAST_WORDS = 2.0  # seconds in which what is left is sent when the process ends
 _propagator = TraceContextTextMapPropagator()
 
 
-def provider(service: str, otlp: str | None, sample: float = 1.0) -> TracerProvider:
-    """A tracer provider for one process; spans go by OTLP/gRPC to `otlp` (`http://HOST:PORT`), or nowhere.
-
-    `sample` is the share of traces that begin here and are kept; a caller's sampled flag is followed.
-    """
-    made = _Provider(service, sample)
-    if otlp is not None:
-        exporter = OTLPSpanExporter(endpoint=otlp, insecure=otlp.startswith("http://"), timeout=5)
-        made.add_span_processor(Spans(exporter, _LAST_WORDS))
+def provider(service: str, otlp: str) -> TracerProvider:
+    """A tracer provider of the SDK's, for who calls: every span of its goes to `otlp` (`http://HOST:PORT`)."""
+    made = TracerProvider(resource=resource(service), shutdown_on_exit=False)
+    made.add_span_processor(sending(otlp))
     return made
 
 
-class _Provider(TracerProvider):
-    """The SDK's, with tracers that decide first."""
-
-    def __init__(self, service: str, sample: float) -> None:
-        super().__init__(
-            sampler=ALWAYS_ON,
-            resource=Resource.create({"service.name": service}),
-            shutdown_on_exit=False,
-            span_limits=SpanLimits(max_attribute_length=LONGEST),
-        )
-        self._sample = sample
-
-    def get_tracer(
-        self,
-        instrumenting_module_name: str,
-        instrumenting_library_version: str | None = None,
-        schema_url: str | None = None,
-        attributes: Attributes = None,
-    ) -> Tracer:
-        """The tracer of a module."""
-        kept = super().get_tracer(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
-        return _Tracer(kept, self._sample)
+def resource(service: str) -> Resource:
+    """Who it is that has the spans."""
+    return Resource.create({"service.name": service})
 
 
-class _Tracer(Tracer):
-    """Decides before there is a span, as `ParentBased` does after much work: what is not kept costs a context.
-
-    Kept is what comes under a parent that is, and a share of what has no parent.
-    """
-
-    def __init__(self, kept: Tracer, share: float) -> None:
-        self._kept = kept
-        self._share = share
-
-    def start_span(self, name: str, context: Context | None = None, *more: Any, **named: Any) -> Span:  # noqa: ANN401 - handed on
-        """A span, which records nothing where it is not kept."""
-        parent = get_current_span(context).get_span_context()
-        if parent.trace_flags.sampled if parent.is_valid else self._draws(context):
-            return self._kept.start_span(name, context, *more, **named)
-        return NonRecordingSpan(_not_kept(parent))
-
-    def _draws(self, context: Context | None) -> bool:
-        """Whether a trace that begins here is kept; the lane may have drawn already."""
-        return get_value(SAMPLED_KEY, context) is True or random.random() < self._share  # noqa: S311 - no secret
-
-    start_as_current_span = SdkTracer.start_as_current_span
-
-
-def _not_kept(parent: SpanContext) -> SpanContext:
-    """A context under the parent's, or of a trace that begins here."""
-    span_id = random.getrandbits(64) or 1
-    if parent.is_valid:
-        flags = TraceFlags(parent.trace_flags & TraceFlags.RANDOM_TRACE_ID)
-        return SpanContext(parent.trace_id, span_id, is_remote=False, trace_flags=flags, trace_state=parent.trace_state)
-    return SpanContext(random.getrandbits(128) or 1, span_id, is_remote=False, trace_flags=_RANDOM)
-
-
-def tracer(provider: TracerProvider | None, name: str) -> Tracer:
-    """The provider's tracer; without a provider one that records nothing and hands the caller's context on."""
-    return provider.get_tracer(name) if provider else NoOpTracer()
+def sending(otlp: str) -> batches.Spans:
+    """What takes spans that have ended, and sends them there."""
+    return batches.Spans(OTLPSpanExporter(endpoint=otlp, insecure=otlp.startswith("http://"), timeout=5), _LAST_WORDS)
 
 
 def extract(metadata: Iterable[tuple[str, str | bytes]]) -> Context:
@@ -179,7 +123,11 @@ def extract(metadata: Iterable[tuple[str, str | bytes]]) -> Context:
 
 def inject(span: Span) -> list[tuple[str, str]]:
     """The metadata that makes `span` the parent of what the next process does."""
-    context = span.get_span_context()
+    return words(span.get_span_context())
+
+
+def words(context: SpanContext) -> list[tuple[str, str]]:
+    """The metadata that makes the span with this context the parent of what the next process does."""
     if not context.is_valid:
         return []
     # The SDK's propagator takes ten times as long for these lines of https://www.w3.org/TR/trace-context/#traceparent-header

@@ -7,7 +7,6 @@ thread.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -16,15 +15,17 @@ from typing import Any, Generic, NoReturn, TypeVar
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanContext
 
 from protos import of_call, tracing
 from protos.boundary import as_error, refuse
 from protos.complaints import Complaints
 from protos.errors import HeadraceError, Reason
+from protos.spans import Spans
 from workers.errors import malformed
 from workers.metrics import Metrics
-from workers.model import LARGE
+from workers.model import LARGE, Answer
+from workers.spans import CallSpan
 
 Context = grpc.aio.ServicerContext[Any, Any]  # requests and responses are bytes; gRPC's types cannot say so
 Q = TypeVar("Q", bound=Message)
@@ -35,7 +36,7 @@ A = TypeVar("A", bound=Message)
 class Records:
     """Where calls are written down: their spans, what nobody foresaw, and how many there were."""
 
-    tracer: Tracer
+    spans: Spans
     complaints: Complaints
     metrics: Metrics
 
@@ -43,17 +44,20 @@ class Records:
 class Call:
     """One call as the service sees it: how long it may take, under which id, and its span."""
 
-    __slots__ = ("_began", "_context", "_model", "_named", "_records", "_status", "_version", "request_id", "span")
+    __slots__ = ("_context", "_model", "_named", "_records", "_version", "request_id", "span")
 
-    def __init__(self, context: Context, span: Span, request_id: str, records: Records) -> None:
-        self._began = time.monotonic()
+    def __init__(self, context: Context, span: CallSpan, request_id: str, records: Records) -> None:
         self._context = context
         self._records = records
         self._model = ""
         self._version = ""
-        self._status = ""
         self.span = span
         self.request_id = self._named = request_id
+
+    @property
+    def span_context(self) -> SpanContext:
+        """Its place in its trace."""
+        return self.span.place.context
 
     def remaining(self) -> float | None:
         """Seconds until the caller's deadline; None where it set none."""
@@ -63,23 +67,22 @@ class Call:
         """What a message says; its id counts where the metadata brought none."""
         self._model, self._version = model, ""
         self.request_id = self._named or request_id
-        self.span.set_attributes({tracing.MODEL: model, tracing.VERSION_ASKED: version})
+        self.span.said |= {tracing.MODEL: model, tracing.VERSION_ASKED: version}
         if self.request_id:
-            self.span.set_attribute(tracing.REQUEST_ID, self.request_id)
+            self.span.said[tracing.REQUEST_ID] = self.request_id
 
     def reached(self, version: int) -> None:
         """Which version it is for, whatever comes of it."""
         self._version = str(version)
 
-    def inferred(self, queued: float, compute: float) -> None:
-        """A request of it is answered: how many seconds it waited, and how long the model had it."""
-        self._records.metrics.inferred(self._model, self._version, queued, compute, self.span)
+    def inferred(self, answer: Answer) -> None:
+        """A request of it is answered."""
+        computed, context = answer.ran.computed, self.span_context
+        self._records.metrics.inferred(self._model, self._version, answer.queued, computed, context)
 
-    def served(self, version: int, batch: int, queued: float) -> None:
-        """Which version answered, in a batch of which size, after how many seconds in its queue."""
-        self.span.set_attributes(
-            {tracing.VERSION_SERVED: str(version), tracing.BATCH_SIZE: batch, tracing.QUEUE_TIME: queued}
-        )
+    def served(self, version: int, answer: Answer) -> None:
+        """Which version gave the answer, and how."""
+        self.span.served(version, answer.batch, answer.queued, answer.ran)
 
     def complain(self, message: str) -> None:
         """Say in the log what went wrong with the model, once in a while; a caller may call again and again."""
@@ -89,26 +92,18 @@ class Call:
         """The error that the caller is told of; what was not foreseen is logged, for nobody else will see it."""
         judged = as_error(error, self.request_id)
         if judged.reason is not None:
-            self.span.set_attribute(tracing.REASON, judged.reason)
+            self.span.said[tracing.REASON] = judged.reason
         if judged.reason is Reason.INTERNAL:
             of = f"model '{self._model}', " if self._model else ""
             message = f"{of}request {self.request_id or 'without id'}: {judged.private}"
             self._records.complaints.warn((self._model, type(error)), message, exc_info=error)
         return judged
 
-    def ends(self, status: grpc.StatusCode, words: str = "") -> None:
-        """With which status, and why where it is an error."""
-        self._status = status.name
-        self.span.set_attribute(tracing.RPC_STATUS, status.name)
-        if status is not grpc.StatusCode.OK:
-            self.span.set_attribute(tracing.ERROR_TYPE, status.name)
-            self.span.set_status(Status(StatusCode.ERROR, words))
-
     def ended(self, method: str) -> None:
         """It is over."""
-        self.span.end()
-        duration = time.monotonic() - self._began
-        self._records.metrics.ended(method, self._model, self._version, self._status, duration, self.span)
+        seconds = self.span.close()
+        context = self.span.place.context
+        self._records.metrics.ended(method, self._model, self._version, self.span.status.name, seconds, context)
 
 
 class Unary(Generic[Q, A]):
@@ -157,9 +152,11 @@ class Streaming(Generic[Q, A]):
         with _call(self._method, context, self._records) as call:
             try:
                 async for body in messages:
+                    call.span.received += 1
                     async with aclosing(self._answers(await read(self._request, body), call)) as answers:
                         async for answer in answers:
                             await context.write(answer.SerializeToString())
+                            call.span.sent += 1
             except Exception as error:  # noqa: BLE001 - the boundary
                 await _refuse(context, call, error)
 
@@ -174,7 +171,7 @@ async def read(kind: type[Q], body: bytes) -> Q:
 
 async def _refuse(context: Context, call: Call, error: Exception) -> NoReturn:
     judged = call.judge(error)
-    call.ends(judged.status, str(judged))
+    call.span.ends(judged.status, str(judged))
     await refuse(context, judged, call.request_id)
 
 
@@ -182,21 +179,16 @@ async def _refuse(context: Context, call: Call, error: Exception) -> NoReturn:
 def _call(method: str, context: Context, records: Records) -> Iterator[Call]:
     metadata = tuple(context.invocation_metadata() or ())
     ids = [value for key, value in metadata if key == tracing.REQUEST_ID_KEY and isinstance(value, str)]
-    span = records.tracer.start_span(
-        method,
-        tracing.extract(metadata),
-        SpanKind.SERVER,
-        {tracing.RPC_SYSTEM: "grpc", tracing.RPC_METHOD: method},
-    )
+    span = CallSpan(records.spans, method, metadata)
     call = Call(context, span, ids[0] if len(ids) == 1 else "", records)
     of_call.begin(call)
     if call.request_id:
-        span.set_attribute(tracing.REQUEST_ID, call.request_id)
+        span.said[tracing.REQUEST_ID] = call.request_id
     try:
         yield call
-        call.ends(grpc.StatusCode.OK)
+        span.ends(grpc.StatusCode.OK)
     except asyncio.CancelledError:
-        call.ends(grpc.StatusCode.CANCELLED, "the caller has gone, or its time was up")
+        span.ends(grpc.StatusCode.CANCELLED, "the caller has gone, or its time was up")
         raise
     finally:
         call.ended(method)

@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from opentelemetry.trace import SpanContext
+
 from protos import grpc_service_pb2 as pb
 from protos import model_config_pb2
 from workers.batcher import Batcher, Job, Rules
@@ -21,7 +23,7 @@ from workers.model import Answer, Instance, Version
 from workers.python_backend import Answer as Arrays
 from workers.python_backend import PythonModel
 from workers.reading import Work
-from workers.statistics import Ran, Times
+from workers.statistics import Counted, Times
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,15 +43,17 @@ class DecoupledVersion(Version):
         settings: Settings,
         instances: Sequence[Instance[PythonModel]],
         queue: int,
-        ran: Ran,
+        counted: Counted,
     ) -> None:
-        super().__init__(number, config, settings, instances, ran)
+        super().__init__(number, config, settings, instances, counted)
         rules = Rules(settings.max_batch_size, None, queue)
         self._turns = Batcher[Instance[PythonModel], _Turn, Instance[PythonModel]](
             settings.name, rules, instances, self._hand_over
         )
 
-    async def answers(self, request: pb.ModelInferRequest, remaining: float | None) -> AsyncGenerator[Answer, None]:
+    async def answers(
+        self, request: pb.ModelInferRequest, remaining: float | None, span: SpanContext
+    ) -> AsyncGenerator[Answer, None]:
         """Each answer as it comes, then one without a response."""
         began = time.monotonic_ns()
         work = await self._read(request)
@@ -57,6 +61,7 @@ class DecoupledVersion(Version):
         try:
             instance = await self._turns.submit(turn, work.batch, (), remaining)
             queued = time.monotonic_ns() - began
+            ran = self._ran(instance, work.batch, began + queued, [span])
             spent = 0
             generator = _Generator(instance.backend, self.settings, work)
             try:
@@ -64,9 +69,10 @@ class DecoupledVersion(Version):
                     asked = time.monotonic_ns()
                     response = await instance.lane.run(generator.next)
                     spent += time.monotonic_ns() - asked
+                    ran.computed, ran.ended = spent / 1e9, time.time_ns()
                     if response is None:
                         break
-                    yield Answer(response, final=False, batch=work.batch, queued=queued / 1e9, compute=spent / 1e9)
+                    yield Answer(response, final=False, batch=work.batch, queued=queued / 1e9, ran=ran)
             finally:
                 instance.lane.run(generator.close)
         except BaseException:
@@ -77,7 +83,7 @@ class DecoupledVersion(Version):
         times = Times(0, spent, 0)
         self._executed(work.batch, times)
         self.statistics.succeeded(work.batch, time.monotonic_ns() - began, queued, times)
-        yield Answer(None, final=True, batch=work.batch, queued=queued / 1e9, compute=times.seconds)
+        yield Answer(None, final=True, batch=work.batch, queued=queued / 1e9, ran=ran)
 
     async def _hand_over(
         self, instance: Instance[PythonModel], jobs: Sequence[Job[_Turn, Instance[PythonModel]]]

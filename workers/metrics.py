@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from opentelemetry.trace import Span
+from opentelemetry.trace import SpanContext
 
 from protos import dropped, tracing
 from protos.dropped import Signal
@@ -19,7 +19,7 @@ from protos.metrics.instruments import Registry
 from protos.metrics.snapshot import Exemplar, Labels, Snapshot
 from workers.gpu import Gpu
 from workers.models import Models
-from workers.statistics import Ran
+from workers.statistics import Counted
 
 _OF_VERSION: Final = (tracing.MODEL, tracing.VERSION_SERVED)
 _OF_GPU: Final = (tracing.HW_ID, tracing.HW_NAME)
@@ -80,14 +80,14 @@ INSTRUMENTS: Final = (
 )
 
 
-def executions(registry: Registry) -> Ran:
+def executions(registry: Registry) -> Counted:
     """Counts the size of each batch that a model runs."""
     sizes = registry.histogram(BATCH_SIZE)
 
-    def ran(model: str, version: int, batch: int) -> None:
+    def counted(model: str, version: int, batch: int) -> None:
         sizes.record(batch, model, str(version))
 
-    return ran
+    return counted
 
 
 class Metrics:
@@ -114,13 +114,13 @@ class Metrics:
         registry.asked(DROPPED, _dropped)
         process.of_itself(registry)
 
-    def inferred(self, model: str, version: str, queued: float, compute: float, span: Span) -> None:
+    def inferred(self, model: str, version: str, queued: float, compute: float, span: SpanContext) -> None:
         """A request is answered, after so many seconds in the queue and so many with the model."""
         trace = _trace(span)
         self._queue.record(queued, model, version, exemplar=_exemplar(trace, queued))
         self._compute.record(compute, model, version, exemplar=_exemplar(trace, compute))
 
-    def ended(self, method: str, model: str, version: str, status: str, duration: float, span: Span) -> None:
+    def ended(self, method: str, model: str, version: str, status: str, duration: float, span: SpanContext) -> None:
         """A call is over, after so many seconds. Its model is as the caller wrote it."""
         known = model if version or self._models.knows(model) else ""
         exemplar = _exemplar(_trace(span), duration)
@@ -150,9 +150,8 @@ def _dropped() -> Mapping[Labels, float]:
     return {(signal,): float(counts[signal]) for signal in _SIGNALS}
 
 
-def _trace(span: Span) -> str:
+def _trace(context: SpanContext) -> str:
     """The id of the call's trace where that is kept."""
-    context = span.get_span_context()
     return format(context.trace_id, "032x") if context.trace_flags.sampled else ""
 
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from opentelemetry.trace import SpanContext
+
 from protos import grpc_service_pb2 as pb
 from protos import model_config_pb2
 from workers.batcher import Batcher, Job, Rules
@@ -21,7 +23,8 @@ from workers.errors import malformed
 from workers.execute import Backend, Execution, execute
 from workers.lane import Lane
 from workers.reading import Work, read_request
-from workers.statistics import Ran, Statistics, Times
+from workers.spans import Ran
+from workers.statistics import Counted, Statistics, Times
 from workers.tensors import Array
 
 B_co = TypeVar("B_co", bound=Backend, covariant=True)
@@ -37,34 +40,36 @@ class Instance(Generic[B_co]):
 
 
 class Answer(NamedTuple):
-    """One answer to a request. `response` is None for the end of a decoupled model's answers.
+    """One answer to a request. `response` is None for the end of a decoupled model's answers; `queued` in seconds.
 
-    `queued` and `compute` are seconds: how long the request waited, and how long the model has had it until now.
+    `ran`: the execution that it is of.
     """
 
     response: pb.ModelInferResponse | None
     final: bool
     batch: int
     queued: float
-    compute: float
+    ran: Ran
+
+
+class Asked(NamedTuple):
+    """What waits in the queue: the work, and the span of the call that asks for it."""
+
+    work: Work
+    span: SpanContext
 
 
 class Done(NamedTuple):
-    """What one job of a batch gets. `batch` is the size of the whole batch, `queued` in nanoseconds.
+    """What one job of a batch gets. `queued` in nanoseconds, `kept` are the outputs that stay here.
 
-    `kept` are the outputs that stay here.
+    `ran` is the whole batch's.
     """
 
     response: pb.ModelInferResponse
-    batch: int
     queued: int
     times: Times
     kept: Mapping[str, Array]
-
-    @property
-    def answer(self) -> Answer:
-        """The only answer of its request."""
-        return Answer(self.response, final=True, batch=self.batch, queued=self.queued / 1e9, compute=self.times.seconds)
+    ran: Ran
 
 
 class Version(ABC):
@@ -76,7 +81,7 @@ class Version(ABC):
         config: model_config_pb2.ModelConfig,
         settings: Settings,
         instances: Sequence[Instance[Backend]],
-        ran: Ran,
+        counted: Counted,
     ) -> None:
         self.name = settings.name
         self.number = number
@@ -84,7 +89,7 @@ class Version(ABC):
         self.settings = settings
         self.statistics = Statistics(time.time_ns)
         self._instances = instances
-        self._ran = ran
+        self._counted = counted
         self.provider = instances[0].backend.provider
         self._holders = 0
         self._let_go = asyncio.Event()
@@ -118,8 +123,13 @@ class Version(ABC):
         return max(instance.lane.busy() for instance in self._instances)
 
     @abstractmethod
-    def answers(self, request: pb.ModelInferRequest, remaining: float | None) -> AsyncGenerator[Answer, None]:
-        """The answers to a request, of which `remaining` seconds are left. Raises HeadraceError, or anything."""
+    def answers(
+        self, request: pb.ModelInferRequest, remaining: float | None, span: SpanContext
+    ) -> AsyncGenerator[Answer, None]:
+        """The answers to a request, of which `remaining` seconds are left. Raises HeadraceError, or anything.
+
+        `span` is the call's.
+        """
 
     @property
     @abstractmethod
@@ -132,7 +142,12 @@ class Version(ABC):
     def _executed(self, batch: int, times: Times) -> None:
         """The model ran once, for a batch of this size."""
         self.statistics.executed(batch, times)
-        self._ran(self.name, self.number, batch)
+        self._counted(self.name, self.number, batch)
+
+    def _ran(self, instance: Instance[Backend], batch: int, began: int, calls: Sequence[SpanContext]) -> Ran:
+        """An execution that began at `began` (monotonic ns)."""
+        since = time.time_ns() - (time.monotonic_ns() - began)
+        return Ran(self.name, self.number, instance.backend.provider, batch, since, 0.0, since, calls)
 
     def _within(self, request: pb.ModelInferRequest, remaining: float | None) -> float | None:
         """The seconds within which the work must begin: the caller's and the queue's, whichever are fewer."""
@@ -165,36 +180,43 @@ class BatchedVersion(Version):
         settings: Settings,
         instances: Sequence[Instance[Backend]],
         queue: int,
-        ran: Ran,
+        counted: Counted,
     ) -> None:
-        super().__init__(number, config, settings, instances, ran)
+        super().__init__(number, config, settings, instances, counted)
         batching = settings.batching
         rules = Rules(settings.max_batch_size, batching, (batching.queue if batching else 0) or queue)
-        self._batcher = Batcher[Instance[Backend], Work, Done](settings.name, rules, instances, self._run)
+        self._batcher = Batcher[Instance[Backend], Asked, Done](settings.name, rules, instances, self._run)
 
-    async def answers(self, request: pb.ModelInferRequest, remaining: float | None) -> AsyncGenerator[Answer, None]:
+    async def answers(
+        self, request: pb.ModelInferRequest, remaining: float | None, span: SpanContext
+    ) -> AsyncGenerator[Answer, None]:
         """The one answer."""
         began = time.monotonic_ns()
-        done = await self._done(await self._read(request), self._within(request, remaining), began)
-        yield done.answer
+        work = await self._read(request)
+        done = await self._done(Asked(work, span), self._within(request, remaining), began)
+        yield Answer(done.response, final=True, batch=done.ran.batch, queued=done.queued / 1e9, ran=done.ran)
 
-    async def _done(self, work: Work, within: float | None, began: int) -> Done:
+    async def _done(self, asked: Asked, within: float | None, began: int) -> Done:
         """What comes of work that must begin within so many seconds; its request came at `began` (monotonic ns)."""
+        work = asked.work
         try:
-            done = await self._batcher.submit(work, work.batch, work.signature, within)
+            done = await self._batcher.submit(asked, work.batch, work.signature, within)
         except BaseException:
             self.statistics.failed(time.monotonic_ns() - began)
             raise
         self.statistics.succeeded(work.batch, time.monotonic_ns() - began, done.queued, done.times)
         return done
 
-    async def _run(self, instance: Instance[Backend], jobs: Sequence[Job[Work, Done]]) -> Sequence[Done]:
-        works = [job.work for job in jobs]
+    async def _run(self, instance: Instance[Backend], jobs: Sequence[Job[Asked, Done]]) -> Sequence[Done]:
+        works = [job.work.work for job in jobs]
         done: Execution = await instance.lane.run(execute, instance.backend, self.settings, works)
         batch = sum(job.batch for job in jobs)
         self._executed(batch, done.times)
+        took = done.times.input + done.times.infer + done.times.output
+        ran = self._ran(instance, batch, done.began, [job.work.span for job in jobs])
+        ran.computed, ran.ended = took / 1e9, ran.began + took
         return [
-            Done(response, batch, max(done.began - int(job.queued * 1e9), 0), done.times, done.kept)
+            Done(response, max(done.began - int(job.queued * 1e9), 0), done.times, done.kept, ran)
             for job, response in zip(jobs, done.answers, strict=True)
         ]
 

@@ -25,7 +25,7 @@ from workers.loading import Loaded, load
 from workers.model import BatchedVersion, Instance, Version
 from workers.python_backend import PythonModel
 from workers.stateful import SequenceVersion
-from workers.statistics import Ran
+from workers.statistics import Counted
 
 log: Final = logging.getLogger("headrace.worker.models")
 _UNLOADED: Final = "unloaded"  # the reason of a version that nobody wants, as in Triton
@@ -64,15 +64,15 @@ class Models:
     """Loads, unloads and finds versions.
 
     `queue` is the most requests that wait for a version whose configuration does not say; `changed` is told, after
-    every load and unload, which model it was and whether it now serves; `ran` of each execution.
+    every load and unload, which model it was and whether it now serves; `counted` of each execution.
     """
 
-    def __init__(self, folder: Path, queue: int, changed: Changed, ran: Ran) -> None:
+    def __init__(self, folder: Path, queue: int, changed: Changed, counted: Counted) -> None:
         self._complaints = Complaints(log, time.monotonic)
         self._folder = folder
         self._queue = queue
         self._changed = changed
-        self._ran = ran
+        self._counted = counted
         self._reader = Lane("repository")
         self._served: dict[str, dict[int, Version]] = {}
         self._states: dict[str, dict[int, tuple[State, str]]] = {}
@@ -213,10 +213,10 @@ class Models:
             turns = [
                 Instance(each.backend, each.lane) for each in one.instances if isinstance(each.backend, PythonModel)
             ]
-            return DecoupledVersion(one.number, one.config, one.settings, turns, self._queue, self._ran)
+            return DecoupledVersion(one.number, one.config, one.settings, turns, self._queue, self._counted)
         if one.settings.sequences is not None:
-            return SequenceVersion(one.number, one.config, one.settings, one.instances, self._queue, self._ran)
-        return BatchedVersion(one.number, one.config, one.settings, one.instances, self._queue, self._ran)
+            return SequenceVersion(one.number, one.config, one.settings, one.instances, self._queue, self._counted)
+        return BatchedVersion(one.number, one.config, one.settings, one.instances, self._queue, self._counted)
 
     def _set(self, name: str, numbers: Iterable[int], state: State, reason: str = "") -> None:
         self._states.setdefault(name, {}).update(dict.fromkeys(numbers, (state, reason)))

@@ -16,9 +16,8 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
-from opentelemetry.sdk.trace import TracerProvider
 
-from protos import dropped, reflection, tracing
+from protos import dropped, reflection, spans
 from protos import grpc_service_pb2 as pb
 from protos.complaints import Complaints
 from protos.dropped import Signal
@@ -26,6 +25,7 @@ from protos.errors import HeadraceError
 from protos.log_settings import Form, Logs
 from protos.metrics.instruments import Registry
 from protos.metrics.otlp import sent
+from protos.spans import Spans
 from workers import stopping
 from workers.calls import Records, Streaming, Unary
 from workers.errors import LoadError, StartError
@@ -63,7 +63,8 @@ class Options:
 
     `models` are the names to load, None for all of the repository; `queue` the most requests that wait for a model
     whose configuration sets no max_queue_size; `otlp` where spans and metrics go (`http://HOST:PORT`), None for
-    nowhere, and, with `logs`, log lines; `log_format` how these look on standard error; `drain` how many seconds
+    nowhere, and, with `logs`, log lines; `slow`: seconds from which a call's span is kept whatever its caller has
+    drawn; `log_format` how lines look on standard error; `drain` how many seconds
     running calls have to finish; `metrics` where they are served over HTTP.
     """
 
@@ -71,6 +72,7 @@ class Options:
     listen: str = "127.0.0.1:8001"
     otlp: str | None = None
     service: str = "headrace-worker"
+    slow: float = 1.0
     drain: float = 30.0
     models: tuple[str, ...] | None = None
     queue: int = 1024
@@ -102,13 +104,13 @@ async def _serve(options: Options, ready: asyncio.Event, told: asyncio.Event) ->
 
 
 @asynccontextmanager
-async def serving(options: Options, provider: TracerProvider | None = None, long: float = LONG) -> AsyncIterator[str]:
+async def serving(options: Options, traces: Spans | None = None, long: float = LONG) -> AsyncIterator[str]:
     """A worker that serves while the block runs, and drains at its end; the value is its HOST:PORT.
 
-    `provider` stands in for the one that `options.otlp` makes, and stays the caller's; of executions that take more
-    than `long` seconds the log speaks. Raises StartError. Cancelled, it waits neither for models nor for calls.
+    `traces` stand in for those that `options.otlp` makes; of executions that take more than `long` seconds the log
+    speaks. Raises StartError. Cancelled, it waits neither for models nor for calls.
     """
-    traces = provider or (tracing.provider(options.service, options.otlp) if options.otlp else None)
+    traces = traces or spans.to(options.otlp, options.service, "headrace.worker", slow=options.slow)
     health = Health(SERVICE)
     complaints = Complaints(log, time.monotonic)
     registry = Registry(time.time)
@@ -120,8 +122,7 @@ async def serving(options: Options, provider: TracerProvider | None = None, long
         async with _told(options, metrics, gpus, health):
             await _load(models, options)
             service = Service(models, version("headrace"), partial(_providers, models), lambda: not health.draining)
-            records = Records(tracing.tracer(traces, "headrace.worker"), complaints, metrics)
-            server = _server(service, health, records)
+            server = _server(service, health, Records(traces, complaints, metrics))
             address = _bind(server, options.listen)
             await server.start()
             health.open()
@@ -136,8 +137,7 @@ async def serving(options: Options, provider: TracerProvider | None = None, long
     finally:
         watching.cancel()
         await models.close()
-        if traces is not None and provider is None:
-            await asyncio.to_thread(traces.shutdown)
+        await asyncio.to_thread(traces.close)
 
 
 @asynccontextmanager

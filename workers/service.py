@@ -92,9 +92,9 @@ class Service:
             raise not_here(f"model '{version.name}' is decoupled: it answers through ModelStreamInfer only")
         call.reached(version.number)
         with version.held():
-            async with aclosing(version.answers(request, call.remaining())) as answers:
+            async with aclosing(version.answers(request, call.remaining(), call.span.place.context)) as answers:
                 answer = await anext(answers)
-        call.inferred(answer.queued, answer.compute)
+        call.inferred(answer)
         return _response(answer, version, request, call)
 
     async def model_stream_infer(
@@ -106,10 +106,10 @@ class Service:
             version = self._models.find(request.model_name, request.model_version)
             call.reached(version.number)
             with version.held():
-                async with aclosing(version.answers(request, call.remaining())) as answers:
+                async with aclosing(version.answers(request, call.remaining(), call.span.place.context)) as answers:
                     async for answer in answers:
                         if answer.final:
-                            call.inferred(answer.queued, answer.compute)
+                            call.inferred(answer)
                         if answer.response is not None or request.parameters[_EMPTY_FINAL].bool_param:
                             yield _stream_response(_response(answer, version, request, call), final=answer.final)
         except Exception as error:  # noqa: BLE001 - in a stream the boundary is in-band
@@ -176,7 +176,7 @@ def _metadata(tensor: Tensor, *, batched: bool) -> pb.ModelMetadataResponse.Tens
 
 
 def _response(answer: Answer, version: Version, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-    call.served(version.number, answer.batch, answer.queued)
+    call.served(version.number, answer)
     response = answer.response if answer.response is not None else pb.ModelInferResponse()
     response.model_name = version.name
     response.model_version = str(version.number)

@@ -10,16 +10,17 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from opentelemetry.trace import SpanContext
 
 from protos import grpc_service_pb2 as pb
 from protos import model_config_pb2
 from workers.config import Settings
 from workers.errors import malformed
 from workers.execute import Backend
-from workers.model import Answer, BatchedVersion, Instance
+from workers.model import Answer, Asked, BatchedVersion, Instance
 from workers.sequence_config import Control, State
 from workers.sequences import Place, Sequences, place_of
-from workers.statistics import Ran
+from workers.statistics import Counted
 from workers.tensors import DTYPES, Array
 
 
@@ -33,9 +34,9 @@ class SequenceVersion(BatchedVersion):
         settings: Settings,
         instances: Sequence[Instance[Backend]],
         queue: int,
-        ran: Ran,
+        counted: Counted,
     ) -> None:
-        super().__init__(number, config, settings, instances, queue, ran)
+        super().__init__(number, config, settings, instances, queue, counted)
         if settings.sequences is None:
             raise ValueError(f"model {settings.name} has no sequences")
         self._lead = (1,) if settings.max_batch_size else ()
@@ -44,7 +45,9 @@ class SequenceVersion(BatchedVersion):
         initial = {state.input: self._zeros(state) for state in self._states}
         self._sequences = Sequences(settings.name, settings.sequences.idle, initial, time.monotonic)
 
-    async def answers(self, request: pb.ModelInferRequest, remaining: float | None) -> AsyncGenerator[Answer, None]:
+    async def answers(
+        self, request: pb.ModelInferRequest, remaining: float | None, span: SpanContext
+    ) -> AsyncGenerator[Answer, None]:
         """The one answer, once its sequence has been through with what came before."""
         began = time.monotonic_ns()
         place = place_of(request, self.name)
@@ -60,9 +63,9 @@ class SequenceVersion(BatchedVersion):
             stateful = replace(work, inputs=inputs, kept=tuple(state.output for state in self._states))
             waited = (time.monotonic_ns() - began) / 1e9
             left = None if remaining is None else remaining - waited
-            done = await self._done(stateful, self._within(request, left), began)
+            done = await self._done(Asked(stateful, span), self._within(request, left), began)
             sequence.state = {state.input: self._next(state, done.kept) for state in self._states}
-        yield done.answer
+        yield Answer(done.response, final=True, batch=done.ran.batch, queued=done.queued / 1e9, ran=done.ran)
 
     def _zeros(self, state: State) -> Array:
         zeros = np.zeros((*self._lead, *state.initial), DTYPES[state.datatype])

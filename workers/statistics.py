@@ -21,13 +21,8 @@ class Times:
     infer: int
     output: int
 
-    @property
-    def seconds(self) -> float:
-        """All of it."""
-        return (self.input + self.infer + self.output) / 1e9
 
-
-Ran = Callable[[str, int, int], None]
+Counted = Callable[[str, int, int], None]
 """Is told of each execution: the model, its version, and how large the batch was."""
 
 

@@ -24,6 +24,9 @@ def worker(  # noqa: PLR0913 - a command's options
     service: Annotated[
         str, typer.Option(help="The service name in traces, metrics and log lines.")
     ] = "headrace-worker",
+    slow: Annotated[
+        str, typer.Option(metavar="DURATION", help="From which a call's span is kept, sampled or not.")
+    ] = "1s",
     logs: Annotated[bool, typer.Option("--logs/--no-logs", help="Whether log lines go there, too.")] = True,
     log_format: Annotated[Form, typer.Option(help="How log lines look; auto: JSON, but text on a terminal.")] = "auto",
     drain: Annotated[str, typer.Option(metavar="DURATION", help="How long running calls may take to finish.")] = "30s",
@@ -33,14 +36,17 @@ def worker(  # noqa: PLR0913 - a command's options
     ] = None,
 ) -> int:
     """Serve a model repository with ONNX Runtime, over the Open Inference Protocol."""
-    patience = parse.seconds(drain, "--drain")
+    patience, long = parse.seconds(drain, "--drain"), parse.seconds(slow, "--slow")
     from workers import server  # noqa: PLC0415 - gRPC
     from workers.errors import StartError  # noqa: PLC0415
 
     try:
         return server.run(
             server.Options(
-                repository, listen, otlp, service, patience, logs=logs, log_format=log_format, metrics=metrics
+                *(repository, listen, otlp, service, long, patience),
+                logs=logs,
+                log_format=log_format,
+                metrics=metrics,
             )
         )
     except StartError as error:

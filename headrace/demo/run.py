@@ -129,7 +129,7 @@ class Demo:
         for asked, words in (("canary", "the version called canary"), (last, f"version {last}")):
             show.title(console, f"The trace of a call that asked for {words}")
             trace_id = await caller.traced(cast.tracer, asked)
-            show.trace(console, await tour.trace(cast.collector, trace_id, last))
+            show.trace(console, await tour.trace(cast.collector, trace_id, last, meshed=cast.behind is not None))
 
     async def _mesh_tour(
         self, cast: Cast, behind: stage.MeshProcess, caller: tour.Caller, at: stage.Surroundings, stack: AsyncExitStack

@@ -23,7 +23,7 @@ from headrace.demo.processes import ADMIN, METRICS, READY, Child, running, toget
 from headrace.rendering import source_of
 from mesh.local.state import State, find
 from mesh.render import folder
-from mesh.render.files import render
+from mesh.render.files import mesh_config, render
 from protos import tracing
 
 _WAIT: Final = 60.0  # seconds a process may take to come up; a loaded machine is slow, a dead child is seen at once
@@ -51,6 +51,11 @@ class Surroundings:
     def resources(self) -> Path:
         """The folder of Istio's resources."""
         return self.folder / "istio"
+
+    @property
+    def mesh_config(self) -> Path:
+        """Istio's MeshConfig."""
+        return self.folder / "mesh.yaml"
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ async def mesh(
     """A sidecar beside each worker, and one for the gateway, by resources written from its settings."""
     await asyncio.to_thread(_render, at, gateway_yaml(at.issuer, _by_version(copies), at.otlp, mesh=True))
     with busy(console, "Starting the mesh"):
-        command = ["mesh", "up", str(at.resources), "--proxy", "127.0.0.1:0"]
+        command = ["mesh", "up", str(at.resources), "--proxy", "127.0.0.1:0", "--mesh", str(at.mesh_config)]
         child = await stack.enter_async_context(running("mesh", command, at.folder))
         found = MeshProcess(child, at.resources, await child.says(READY, _WAIT))
     show.done(console, "mesh", f"an Envoy beside each worker and the gateway, mTLS between them; {at.resources}")
@@ -158,7 +163,9 @@ async def mesh(
 def _render(at: Surroundings, settings_yaml: str) -> None:
     config = at.folder / "headrace.yaml"
     config.write_text(settings_yaml, encoding="utf-8")
-    folder.apply(at.resources, folder.changes(render(source_of(settings.load(config, {})), {}), {}))
+    source = source_of(settings.load(config, {}))
+    folder.apply(at.resources, folder.changes(render(source, {}), {}))
+    at.mesh_config.write_text(mesh_config(source), encoding="utf-8")
 
 
 async def gateway(

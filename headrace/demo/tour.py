@@ -33,6 +33,7 @@ AT_ONCE: Final = 4  # calls in flight, of one picture each
 _TRACED_AMONG: Final = 4  # calls sent at once, so that the trace shows a batch
 _SPANS_WAIT: Final = 10.0  # seconds
 _CHAIN: Final = ("client", "server", "client", "server")
+_SIDECARS: Final = ("client", "server")  # between the gateway and the worker
 
 
 @dataclass(frozen=True)
@@ -181,23 +182,32 @@ def _lanes(store: Store) -> Mapping[str, int]:
     return Counter(lane for span in spans if isinstance(lane := span.attributes.get(tracing.LANE), str))
 
 
-async def trace(collector: Collector, trace_id: str, version: str) -> Sequence[Span]:
+async def trace(collector: Collector, trace_id: str, version: str, *, meshed: bool = False) -> Sequence[Span]:
     """The spans of a call that `version` answered; checks that they are one chain, from the caller to the worker."""
-    store = collector.store
-    spans = await collector.until(lambda: store.trace(trace_id), lambda found: len(found) >= len(_CHAIN), _SPANS_WAIT)
-    check_chain(spans, version)
+    store, wanted = collector.store, len(_CHAIN) + (len(_SIDECARS) if meshed else 0)
+    spans = await collector.until(
+        lambda: store.trace(trace_id), lambda found: len(_calls(found)) >= wanted, _SPANS_WAIT
+    )
+    check_chain(spans, version, meshed=meshed)
     return spans
 
 
-def check_chain(spans: Sequence[Span], version: str) -> None:
-    """Raises CommandError unless the spans go caller, gateway in, gateway out, worker, each the next one's parent."""
-    chain = [place.span for place in tree(spans)]
-    if tuple(span.kind for span in chain) != _CHAIN:
+def _calls(spans: Sequence[Span]) -> Sequence[Span]:
+    return [place.span for place in tree(spans) if place.span.kind != "internal"]
+
+
+def check_chain(spans: Sequence[Span], version: str, *, meshed: bool = False) -> None:
+    """Raises CommandError unless the spans go caller, gateway in, gateway out, worker, each the next one's parent.
+
+    In a mesh both sidecars are before the worker. What the worker did for several calls at once is not looked at.
+    """
+    chain = _calls(spans)
+    if tuple(span.kind for span in chain) != (*_CHAIN[:3], *(_SIDECARS if meshed else ()), *_CHAIN[3:]):
         raise CommandError(f"the trace has the spans {[f'{s.service} {s.kind}' for s in chain]}, not one call's chain")
     parents = [span.parent for span in chain]
     if parents != ["", *(span.id for span in chain[:-1])]:
         raise CommandError("the spans of the call are not each other's children")
-    if chain[1].service != chain[2].service or len({span.service for span in chain}) != 3:
+    if chain[1].service != chain[2].service or len({span.service for span in chain}) != len(chain) - 1:
         raise CommandError("the spans of the call do not come from the caller, the gateway and the worker")
     if chain[-1].attributes.get(tracing.VERSION_SERVED) != version:
         raise CommandError(f"the worker's span does not say that version {version} answered")

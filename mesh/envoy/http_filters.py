@@ -11,8 +11,10 @@ from typing import Final
 
 from mesh.envoy import jwt, rbac
 from mesh.envoy.proto import HTTP_CONNECTION_MANAGER, HTTP_CONNECTION_MANAGER_FILTER, Json, named, typed
+from mesh.envoy.tracing import tracing
 from mesh.istio.proxies import Proxy
 from mesh.istio.service_entry import ServicePort
+from mesh.istio.telemetry import WorkloadMode
 from mesh.istio.world import World
 
 _HTTP: Final = "envoy.extensions.filters.http"
@@ -33,14 +35,21 @@ def inbound(world: World, workload: Proxy, port: ServicePort | None, route_confi
         set_current_client_cert_details={"dns": True, "subject": True, "uri": True},
         server_name="istio-envoy",
         **http2,
+        **_traced(world, workload, WorkloadMode.SERVER),
     )
 
 
-def outbound(route_config_name: str, stat_prefix: str, *, grpc_web: bool) -> Json:
+def outbound(world: World, caller: Proxy, route_config_name: str, stat_prefix: str, *, grpc_web: bool) -> Json:
     """The network filter for calls of a workload, by the routes of that name."""
     source: Json = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
     rds: Json = {"config_source": source, "route_config_name": route_config_name}
-    return _manager(_filters(grpc_web=grpc_web), stat_prefix=stat_prefix, rds=rds)
+    traced = _traced(world, caller, WorkloadMode.CLIENT)
+    return _manager(_filters(grpc_web=grpc_web), stat_prefix=stat_prefix, rds=rds, **traced)
+
+
+def _traced(world: World, proxy: Proxy, mode: WorkloadMode) -> Json:
+    found = tracing(world, proxy, mode)
+    return {} if found is None else {"tracing": found}
 
 
 def speaks_grpc_web(port: ServicePort | None) -> bool:

@@ -26,7 +26,7 @@ def port_listeners(world: World, caller: Proxy) -> list[Json]:
                 raise refusal(service.entry, place, f"not implemented: {port.number}, the sidecar's own port")
             ports.setdefault(port.number, port)
     unknown = _unknown(world, caller)
-    return [_listener(tcp.everywhere(caller.ip), ports[number], unknown) for number in sorted(ports)]
+    return [_listener(world, caller, ports[number], unknown) for number in sorted(ports)]
 
 
 def virtual_outbound(world: World, caller: Proxy) -> Json:
@@ -53,13 +53,13 @@ def _unknown(world: World, caller: Proxy) -> str:
     return tcp.BLACK_HOLE if closed else tcp.OUTBOUND_PASSTHROUGH
 
 
-def _listener(everywhere: str, port: ServicePort, unknown: str) -> Json:
+def _listener(world: World, caller: Proxy, port: ServicePort, unknown: str) -> Json:
+    everywhere = tcp.everywhere(caller.ip)
+    grpc_web = http_filters.speaks_grpc_web(port)
     name = f"{everywhere}_{port.number}"
     chain: Json = {
         "filter_chain_match": Match(PLAIN, PLAIN_HTTP, http=True).json(None),
-        "filters": [
-            http_filters.outbound(str(port.number), f"outbound_{name};", grpc_web=http_filters.speaks_grpc_web(port))
-        ],
+        "filters": [http_filters.outbound(world, caller, str(port.number), f"outbound_{name};", grpc_web=grpc_web)],
         "transport_socket_connect_timeout": "15s",
     }
     passed_on: Json = {"name": "PassthroughFilterChain", "filter_chain_match": {}, "filters": [tcp.proxy(unknown)]}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mesh.envoy.proto import Json
-from mesh.express.lines import Said, carried, logger
+from mesh.express.lines import Said, logger
 from protos import tracing
 
 _MUCH: Final[Mapping[str, str]] = {
@@ -28,10 +28,8 @@ class AccessLog:
     def loggers(self) -> list[Json]:
         """envoy.config.accesslog.v3.AccessLog."""
         said = self.said
-        # Of calls that went well nothing is asked that they all have in common.
         return [
-            logger(self.path, carried(well=True), said.well(), _MUCH),
-            logger(self.path, carried(well=False), said.failed(), _MUCH),
+            *(logger(self.path, which, words, _MUCH) for which, words in said.carried()),
             logger(self.path, said.unseen(), said.others(), _MUCH),
             logger(self.path, said.unanswered(), said.others(), _MUCH),
         ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mesh.envoy.proto import Json
-from mesh.express.lines import Said, carried, first_of, if_left, logger
+from mesh.express.lines import Said, first_of, if_left, logger
 from protos import tracing
 
 _MILLION: Final = 1_000_000
@@ -38,10 +38,7 @@ class Audit:
             logger(path, said.unanswered(), said.others(), {tracing.DECISION: self.undecided}),
         ]
         if self.sample:
-            made += [
-                logger(path, [*self._share(), *carried(well=True)], said.well(), allowed),
-                logger(path, [*self._share(), *carried(well=False)], said.failed(), allowed),
-            ]
+            made += [logger(path, [*self._share(), *which], words, allowed) for which, words in said.carried()]
         return made
 
     def _share(self) -> list[Json]:

@@ -20,7 +20,7 @@ from mesh.envoy.proto import (
     typed,
 )
 from mesh.envoy.reading import part
-from mesh.express import counted
+from mesh.express import counted, late
 from mesh.express.clusters import HEALTH, at, cluster, copies, pipe
 from mesh.express.lines import CARRIED, Lines, filters, peer_told
 from mesh.express.parts import CLUSTER_KEY, EXPRESS, IDLE, LANE_KEY, carried, held, lua, manager, router
@@ -43,7 +43,10 @@ _ALIVE: Final[Json] = HEALTH | {
     "no_traffic_interval": "0.1s",
     "no_traffic_healthy_interval": "1s",
 }
-_RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500}  # as the Python lane's
+# As the Python lane's own leave; by itself Envoy sends five together, each with a call of its own.
+_RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500, "tracing.opentelemetry.min_flush_spans": 512}
+# What a collector that hangs may hold; more is let go (cluster.collector.upstream_rq_pending_overflow).
+_SENDING: Final[Json] = {"max_connections": 1, "max_pending_requests": 8, "max_requests": 8, "max_retries": 0}
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Front:
     """One Envoy: where it listens, and sockets: of Python's processes, of the first for questions, and its own.
 
     `clusters`: the file that says where calls may go (`mesh.local.files`). `largest`: bytes of a request. Without
-    `tracing` no call is traced here, without `lines` none leaves one, without `counts` none is counted.
+    `tracing` no call is traced here, without `lines` none leaves one, without `late` none that is for traces, without
+    `counts` none is counted.
     """
 
     address: str
@@ -74,6 +78,7 @@ class Front:
     tracing: Tracing | None
     traced: Path
     lines: Sequence[Lines]
+    late: late.Late | None
     counts: counted.Counts | None
 
 
@@ -84,7 +89,8 @@ def bootstrap(front: Front) -> Json:
     clusters = [_python(front.python), cluster(ASKED, [pipe(front.asked)])]
     if front.tracing is not None:
         listeners.append(traced_listener(front.tracing, front.traced, tells=bool(front.lines)))
-        clusters += [cluster(TRACED, [pipe(front.traced)]), copies(COLLECTOR, [front.tracing.collector])]
+        collector = copies(COLLECTOR, [front.tracing.collector]) | {"circuit_breakers": {"thresholds": [_SENDING]}}
+        clusters += [cluster(TRACED, [pipe(front.traced)]), collector]
     return {
         "node": {"id": "headrace-gateway", "cluster": "headrace-gateway"},
         "admin": {"address": pipe(front.admin)},
@@ -130,14 +136,20 @@ def _http(front: Front) -> Json:
         HTTP_CONNECTION_MANAGER,
         stat_prefix="front",
         **manager(),
-        route_config={"name": "front", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(front)}]},
-        http_filters=[*filters(front.lines, lua(front.rules)), router()],
+        route_config={"name": "front", "virtual_hosts": [_host(front)]},
+        http_filters=[*late.filters(front.late), *filters(front.lines, lua(front.rules)), router()],
         access_log=[
             *(logger for kind in front.lines for logger in kind.loggers()),
+            *late.loggers(front.late),
             *counted.loggers(front.counts),
         ]
         or None,
     )
+
+
+def _host(front: Front) -> Json:
+    # Workers are told which attempt a call is.
+    return {"name": "all", "domains": ["*"], "routes": _routes(front), "include_request_attempt_count": True}
 
 
 def _routes(front: Front) -> list[Json]:

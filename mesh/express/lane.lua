@@ -119,7 +119,10 @@ local function send(handle, lesson, model, dropped, timeout, trace)
     headers:replace("x-headrace-to", cluster)
     cluster = RULES.traced
   elseif trace == NONE and RULES.tracing ~= "" then
-    headers:replace("traceparent", format("00-%s-%s-00", id, sub(id, 1, 16))) -- so that a worker does not begin one
+    headers:replace("traceparent", format("00-%s-%s-00", id, sub(id, 17))) -- so that a worker does not begin one
+  elseif trace == UNSAMPLED and RULES.tracing ~= "" then
+    local parent = headers:get("traceparent")
+    headers:replace("traceparent", sub(parent, 1, 36) .. sub(id, 17) .. sub(parent, 53)) -- under our span, if it is made
   end
   if lesson.other then
     handle:streamInfo():dynamicMetadata():set("headrace.lane", "other", true)

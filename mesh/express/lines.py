@@ -7,7 +7,7 @@ header is written. Source: https://www.envoyproxy.io/docs/envoy/latest/configura
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -24,8 +24,9 @@ LEFT: Final = ("http2.remote_reset", "http2.remote_refuse", "downstream_remote_d
 
 _FILE: Final = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
 _CEL: Final = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
-_TO_METADATA: Final = "envoy.extensions.filters.http.header_to_metadata.v3.Config"
-_NOTED: Final = "headrace.log"
+TO_METADATA: Final = "envoy.extensions.filters.http.header_to_metadata.v3.Config"
+NOTED: Final = "headrace.log"
+"""The namespace of what is noted for lines."""
 _PEER: Final = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
 NO_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": False}}}
 """What the script sends has one."""
@@ -50,8 +51,9 @@ class Said:
     """What lines of every kind say in the same words.
 
     Of carried calls: `fixed`: names -> values; `of_metadata`: names -> keys of the worker's metadata; `reasons`: the
-    status of each refusal -> its reason. Of all others: `python`: names -> values; `methods`: their paths -> names,
-    other paths are no calls.
+    status of each refusal -> its reason; `slow`: milliseconds from which one is part of a trace though nobody sampled
+    it, as one that fails is (None: there are no traces). Of all others: `python`: names -> values; `methods`: their
+    paths -> names, other paths are no calls.
     """
 
     fixed: Mapping[str, str]
@@ -59,22 +61,34 @@ class Said:
     reasons: Mapping[int, str]
     python: Mapping[str, str]
     methods: Mapping[str, str]
+    slow: int | None
 
-    def well(self) -> Mapping[str, str]:
-        """Words of a carried call that went well."""
+    def carried(self) -> Iterator[tuple[list[Json], Mapping[str, str]]]:
+        """Filters and words of each kind of carried call. What takes time comes last."""
+        which = only(f"xds.route_name == '{CARRIED}'")
+        well: Json = {"grpc_status_filter": {"statuses": ["OK"]}}
+        failed: Json = {"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}
+        # Of calls that went well nothing is asked that they all have in common.
+        if self.slow is None:
+            yield [well, which], self._well()
+        else:
+            yield [well, _duration("LE", self.slow - 1), which], self._well()
+            yield [well, slow_from(self.slow), which], self._well() | {tracing.TRACE_ID: _kept()}
+        yield [failed, which], self._failed()
+
+    def _well(self) -> dict[str, str]:
         metadata = {name: f"%REQ({key}):{tracing.LONGEST}%" for name, key in self.of_metadata.items()}
-        trace = f"%DYNAMIC_METADATA({_NOTED}:{tracing.TRACE_ID})%"
+        trace = f"%DYNAMIC_METADATA({NOTED}:{tracing.TRACE_ID})%"
         return {**_AT_ALL, **metadata, tracing.RPC_STATUS: "OK", tracing.TRACE_ID: trace, **self.fixed}
 
-    def failed(self) -> Mapping[str, str]:
-        """Words of one that did not."""
-        reason = f"%CEL({literal(self.reasons)}[response.grpc_status])%"
-        return {**self.well(), tracing.RPC_STATUS: _status(), tracing.REASON: reason}
+    def _failed(self) -> Mapping[str, str]:
+        told = {tracing.RPC_STATUS: status(), tracing.REASON: reason_of(self.reasons)}
+        return self._well() | told | ({} if self.slow is None else {tracing.TRACE_ID: _kept()})
 
     def others(self) -> Mapping[str, str]:
         """Words of a call that was not carried."""
         method = f"%CEL({literal(self.methods)}[request.path])%"
-        return {**_AT_ALL, tracing.RPC_METHOD: method, tracing.RPC_STATUS: _status(), **self.python}
+        return {**_AT_ALL, tracing.RPC_METHOD: method, tracing.RPC_STATUS: status(), **self.python}
 
     def unseen(self) -> list[Json]:
         """Filters: of those, what Python has not got."""
@@ -87,12 +101,6 @@ class Said:
 
     def _others(self) -> list[Json]:
         return [NO_ID, only(f"xds.route_name != '{CARRIED}' && request.path in {literal(list(self.methods))}")]
-
-
-def carried(*, well: bool) -> list[Json]:
-    """Filters: calls that were carried, and went well or not. What takes time comes last."""
-    status: Json = {"statuses": ["OK"]} if well else {"statuses": ["OK"], "exclude": True}
-    return [{"grpc_status_filter": status}, only(f"xds.route_name == '{CARRIED}'")]
 
 
 def logger(path: Path, all_of: Sequence[Json], *words: Mapping[str, str]) -> Json:
@@ -108,6 +116,11 @@ def logger(path: Path, all_of: Sequence[Json], *words: Mapping[str, str]) -> Jso
 def only(expression: str) -> Json:
     """A filter: calls of which that is true, in CEL."""
     return {"extension_filter": named("envoy.access_loggers.extension_filters.cel", _CEL, expression=expression)}
+
+
+def slow_from(milliseconds: int) -> Json:
+    """A filter: calls that take so long, or longer."""
+    return _duration("GE", milliseconds)
 
 
 def filters(lines: Sequence[Lines], script: Json) -> list[Json]:
@@ -144,9 +157,26 @@ def literal(value: Mapping[int, str] | Mapping[str, str] | Sequence[str]) -> str
     return "[" + ", ".join(map(repr, value)) + "]"
 
 
-def _status() -> str:
+def reason_of(reasons: Mapping[int, str]) -> str:
+    """A command: the reason of a refusal, by its status."""
+    return f"%CEL({literal(reasons)}[response.grpc_status])%"
+
+
+def status() -> str:
     """What the caller was told; where it has gone meanwhile, Envoy alone would guess at something."""
     return first_of(if_left("CANCELLED"), or_else="GRPC_STATUS")
+
+
+def _kept() -> str:
+    """The noted trace; one that begins here and that nobody sampled has the request's id."""
+    noted = {"command": "DYNAMIC_METADATA", "param": f"{NOTED}:{tracing.TRACE_ID}"}
+    begun = f"{{true: request.headers['{tracing.REQUEST_ID_KEY}']}}['traceparent' in request.headers]"
+    return f"%COALESCE({json.dumps({'operators': [noted, {'command': 'CEL', 'param': begun}]})})%"
+
+
+def _duration(op: str, milliseconds: int) -> Json:
+    value = {"default_value": milliseconds, "runtime_key": "headrace.none"}
+    return {"duration_filter": {"comparison": {"op": op, "value": value}}}
 
 
 def _noting(rules: str, header: str) -> Json:
@@ -155,6 +185,6 @@ def _noting(rules: str, header: str) -> Json:
         "pattern": {"regex": "^(?:(?:00-)?([0-9a-f]{32})(?:-.*)?|.*)$"},
         "substitution": "\\1",
     }
-    value: Json = {"metadata_namespace": _NOTED, "key": tracing.TRACE_ID, "regex_value_rewrite": rewrite}
+    value: Json = {"metadata_namespace": NOTED, "key": tracing.TRACE_ID, "regex_value_rewrite": rewrite}
     rule: Json = {"header": header, "on_header_present": value}
-    return named("envoy.filters.http.header_to_metadata", _TO_METADATA, **{rules: [rule]})
+    return named("envoy.filters.http.header_to_metadata", TO_METADATA, **{rules: [rule]})

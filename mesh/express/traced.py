@@ -13,6 +13,7 @@ from typing import Final
 
 from mesh.envoy.proto import HTTP_CONNECTION_MANAGER, ROUTER, ROUTER_FILTER, Json, named, typed
 from mesh.express.clusters import pipe
+from protos.tracing import TRACED_KEY
 
 _OTEL: Final = "envoy.config.trace.v3.OpenTelemetryConfig"
 COLLECTOR: Final = "collector"
@@ -48,6 +49,7 @@ def listener(tracing: Tracing, socket: Path, *, tells: bool) -> Json:
     route: Json = {
         "match": {"prefix": "/"},
         "decorator": {"operation": tracing.operation, "propagate": False},
+        "request_headers_to_add": [{"header": {"key": TRACED_KEY, "value": "%TRACE_ID%"}}],
         "request_headers_to_remove": [TO_KEY, "x-forwarded-proto", "x-forwarded-for"],
         "route": {"cluster_header": TO_KEY, "timeout": "0s", "idle_timeout": "0s"},
         **({"response_headers_to_add": [trace]} if tells else {}),

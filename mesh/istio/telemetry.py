@@ -1,12 +1,14 @@
 """Telemetry: how calls through a sidecar are traced. Law: without a tracing provider it says nothing.
 
-The mesh's settings name no provider, and Istio then configures no tracing at all, whatever a Telemetry asks for
-(pilot/pkg/model/telemetry.go, `Telemetries.Tracing`: a spec without a provider is disabled). So it is read, checked and
-compiled to nothing. What would change something even so (metrics, access logs, providers of its own) is refused.
-Source of the checks: Istio's validation.ValidateTelemetry.
+Which providers there are, the mesh's settings say (`mesh.istio.mesh_config`); what comes of both, `mesh.envoy.tracing`.
+Metrics, access logs and tags of one's own are refused. Source of the checks: Istio's validation.ValidateTelemetry.
 """
 
 from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
 
 from mesh.istio.message import Message, ProtoEnum, Unimplemented
 from mesh.istio.selector import WorkloadSelector
@@ -27,16 +29,22 @@ class TracingSelector(Message):
     mode: WorkloadMode = WorkloadMode.CLIENT_AND_SERVER
 
 
+class ProviderRef(Message):
+    """A provider of the mesh's settings, by its name."""
+
+    name: Annotated[str, Field(min_length=1)]
+
+
 class Tracing(Message):
     """How calls are traced. `random_sampling_percentage` is for calls that come without a decision, 0 to 100."""
 
     match: TracingSelector | None = None
     random_sampling_percentage: PercentDouble | None = None
     disable_span_reporting: Bool | None = None
-    providers: Unimplemented = None
+    providers: Annotated[tuple[ProviderRef, ...], Field(max_length=1)] = ()
     custom_tags: Unimplemented = None
     use_request_id_for_trace_sampling: Unimplemented = None
-    enable_istio_tags: Unimplemented = None
+    enable_istio_tags: Bool | None = None
     disable_context_propagation: Unimplemented = None
 
 

@@ -22,6 +22,7 @@ from mesh.istio.resource import Resource
 from mesh.istio.selector import Workload
 from mesh.istio.service_entry import ServiceEntry
 from mesh.istio.sidecar import Sidecar
+from mesh.istio.telemetry import Telemetry, Tracing
 from mesh.istio.virtual_service import VirtualService
 from mesh.istio.workload_entry import WorkloadEntry
 
@@ -98,6 +99,22 @@ class World:
         """Those that hold for a workload: its namespace's, then the mesh's."""
         return _selecting(self.of(RequestAuthentication), (workload.namespace, self.mesh.root_namespace), workload)
 
+    def tracing(self, workload: Proxy) -> tuple[Tracing, ...]:
+        """What Telemetry resources say of a workload: the mesh's, its namespace's, its own; what comes later wins."""
+        found = self.of(Telemetry)
+        namespaces = dict.fromkeys((self.mesh.root_namespace, workload.namespace))
+        wide = [next((one for one in found if one.namespace == each and not _labels(one)), None) for each in namespaces]
+        own = [one for one in found if one.namespace == workload.namespace and _labels(one)]
+        own = [one for one in own if labels_match(_labels(one), workload.labels)]
+        return tuple(tracing for one in (*wide, *own) if one is not None for tracing in one.spec.tracing)
+
+    def registered(self, service: str) -> str | None:
+        """The host of a service that is named HOST or NAMESPACE/HOST; None where there is none, or more than one."""
+        namespace, _, host = service.rpartition("/")
+        entries = [entry for entry in self.service_entries if host in entry.spec.hosts]
+        namespaces = {entry.namespace for entry in entries if namespace in ("", entry.namespace)}
+        return host if len(namespaces) == 1 else None
+
     def sidecar(self, workload: Proxy) -> Resource[Sidecar] | None:
         """The one Sidecar that holds for a workload: by its labels, its namespace's, or the mesh's."""
         sidecars = self.of(Sidecar)
@@ -110,6 +127,10 @@ class World:
                 if sidecar.namespace == namespace and sidecar.spec.workload_selector is None:
                     return sidecar
         return None
+
+
+def _labels(telemetry: Resource[Telemetry]) -> Mapping[str, str]:
+    return telemetry.spec.selector.labels if telemetry.spec.selector else {}
 
 
 def workload_labels(entry: Resource[WorkloadEntry]) -> Mapping[str, str]:

@@ -16,6 +16,9 @@ _PAGES: Final = (
     r"(\?.*)?"
 )
 
+# As the gateway's own spans leave; by itself Envoy sends five together, each with a call of its own.
+_RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500, "tracing.opentelemetry.min_flush_spans": 512}
+
 
 def bootstrap(workload: Workload, folder: Path, roots: Json) -> Json:
     """envoy.config.bootstrap.v3.Bootstrap of a workload's sidecar: its files are in the folder, `roots` is a Secret."""
@@ -33,4 +36,5 @@ def bootstrap(workload: Workload, folder: Path, roots: Json) -> Json:
         },
         "static_resources": {"secrets": [roots]},
         "stats_flush_interval": "1s",  # latencies are up to date within it
+        "layered_runtime": {"layers": [{"name": "fixed", "static_layer": _RUNTIME}]},
     }

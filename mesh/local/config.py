@@ -18,7 +18,6 @@ from mesh.envoy.fixed_clusters import BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROU
 from mesh.envoy.inbound import workload_listeners
 from mesh.envoy.proto import Json
 from mesh.envoy.routes import routes
-from mesh.envoy.visible import services
 from mesh.istio.world import World
 from mesh.local import outbound
 from mesh.local.workloads import Workload
@@ -45,7 +44,7 @@ def config(world: World, workload: Workload, calls_at: Sequence[tuple[str, int]]
     return Config(
         clusters=tuple(_clusters(world, workload)),
         routes=outbound.route_configuration(routes(world, proxy)),
-        listeners=(outbound.listener(services(world, proxy), calls_at), *workload_listeners(world, proxy)),
+        listeners=(outbound.listener(world, proxy, calls_at), *workload_listeners(world, proxy)),
     )
 
 

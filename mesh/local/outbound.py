@@ -12,7 +12,9 @@ from typing import Final
 from mesh.envoy import http_filters, tcp
 from mesh.envoy.proto import Json
 from mesh.envoy.virtual_hosts import virtual_host
-from mesh.envoy.visible import Service
+from mesh.envoy.visible import services
+from mesh.istio.proxies import Proxy
+from mesh.istio.world import World
 
 NAME: Final = "outbound"
 """The listener, and the route configuration behind it."""
@@ -21,16 +23,16 @@ _HTTP: Final = "80"
 _EVERY: Final = ["*"]
 
 
-def listener(services: Sequence[Service], addresses: Sequence[tuple[str, int]]) -> Json:
-    """envoy.config.listener.v3.Listener at the addresses (IP, port), for calls to the services."""
+def listener(world: World, caller: Proxy, addresses: Sequence[tuple[str, int]]) -> Json:
+    """envoy.config.listener.v3.Listener at the addresses (IP, port), for calls to the services that the caller sees."""
     first, *more = [tcp.address(*address) for address in addresses]
-    grpc_web = any(http_filters.speaks_grpc_web(port) for service in services for port in service.ports)
+    grpc_web = any(http_filters.speaks_grpc_web(port) for service in services(world, caller) for port in service.ports)
     return {
         "name": NAME,
         "address": first,
         "additional_addresses": [{"address": address} for address in more],
         "traffic_direction": "OUTBOUND",
-        "filter_chains": [{"filters": [http_filters.outbound(NAME, f"{NAME};", grpc_web=grpc_web)]}],
+        "filter_chains": [{"filters": [http_filters.outbound(world, caller, NAME, f"{NAME};", grpc_web=grpc_web)]}],
     }
 
 

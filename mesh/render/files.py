@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from mesh.istio.document import RefusedError, read_documents
 from mesh.istio.resource import KINDS, read_resources
-from mesh.render import express, gateway, workloads
+from mesh.render import collector, express, gateway, workloads
 from mesh.render.destination_rule import destination_rule
 from mesh.render.resource import Fields
 from mesh.render.routes import virtual_service
@@ -26,8 +26,9 @@ def render(source: Source, live: Live) -> Mapping[str, str]:
     if source.express is not None and source.endpoints:
         raise RenderError(["upstream.endpoints: are one machine's; there, listen.express runs the express lane"])
     found = services(source.catalog, source.mesh.gateway)
+    spans = source.collector
     files = {service.file: _of_service(service, source, live) for service in found}
-    files[GATEWAY_FILE] = gateway.resources(source.mesh.gateway, found)
+    files[GATEWAY_FILE] = gateway.resources(source.mesh.gateway, found, spans)
     if source.express is not None:
         files[EXPRESS_FILE] = express.resources(source.mesh, found, source.express)
     if source.endpoints:
@@ -37,13 +38,18 @@ def render(source: Source, live: Live) -> Mapping[str, str]:
     return texts
 
 
+def mesh_config(source: Source) -> str:
+    """The part of Istio's MeshConfig that the resources need."""
+    return file_of([collector.mesh_config(source.collector, source.mesh.trust_domain)])
+
+
 def _of_service(service: Service, source: Source, live: Live) -> list[Fields]:
     ingress = express.name_of(source.mesh.ingress) if source.express else None
     return [
         virtual_service(service, live, proxyless=source.proxyless, ingress=ingress),
         destination_rule(service, proxyless=source.proxyless),
         *policies(service, source.mesh, source.issuers, express=source.express is not None),
-        telemetry(service.namespace, service.resource_name, service.labels),
+        telemetry(service.namespace, service.resource_name, service.labels, traced=source.collector is not None),
     ]
 
 

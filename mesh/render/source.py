@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mesh.catalog import Catalog, Mesh
 from mesh.express.rules import Rules
+from mesh.render.collector import Collector, collector
 
 Endpoints = Mapping[str, Mapping[str, tuple[str, ...]]]
 """model -> version -> addresses of its copies on this machine, `HOST:PORT`."""
@@ -40,7 +41,7 @@ class Source:
 
     Without any endpoints the copies are a cluster's to find. `proxyless`: the gateway has no sidecar, and gRPC's own
     xDS client does what it can of what is written. `express`: what Istio's ingress gateway is told where it runs the
-    express lane.
+    express lane. `otlp`: where the gateway sends spans.
     """
 
     catalog: Catalog
@@ -49,3 +50,9 @@ class Source:
     endpoints: Endpoints = field(default_factory=dict)
     proxyless: bool = False
     express: Rules | None = None
+    otlp: str | None = None
+
+    @property
+    def collector(self) -> Collector | None:
+        """Where the spans of sidecars go."""
+        return collector(self.otlp, self.mesh.gateway.namespace)

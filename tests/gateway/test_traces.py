@@ -85,13 +85,14 @@ async def test_one_trace_from_the_caller_to_the_worker(tmp_path: Path) -> None:
         ):
             token = ("authorization", f"Bearer {issuer.token(sub='ada')}")
             await channel.unary_unary(INFER)(message, metadata=[token, ("traceparent", CALLER)])
-            (server_name, server), (client_name, client), (worker_name, served) = await traces.wait(3)
+            (server_name, server), (client_name, client), (worker_name, served), (_, ran) = await traces.wait(4)
 
     assert (server_name, client_name, worker_name) == ("headrace-gateway", "headrace-gateway", "headrace-worker")
-    assert {span.trace_id.hex() for span in (server, client, served)} == {"a1" * 16}
+    assert {span.trace_id.hex() for span in (server, client, served, ran)} == {"a1" * 16}
     assert server.parent_span_id.hex() == "b2" * 8
     assert client.parent_span_id == server.span_id
     assert served.parent_span_id == client.span_id
+    assert ran.parent_span_id == served.span_id
     kinds = trace_pb2.Span.SpanKind
     assert [span.kind for span in (server, client, served)] == [
         kinds.SPAN_KIND_SERVER,
@@ -99,6 +100,12 @@ async def test_one_trace_from_the_caller_to_the_worker(tmp_path: Path) -> None:
         kinds.SPAN_KIND_SERVER,
     ]
     told = attributes(server)
+    phases = {name for name in told if name.startswith("headrace.phase.")}
+    took = (server.end_time_unix_nano - server.start_time_unix_nano) / 1e9
+    assert 0 < sum(float(str(told.pop(name))) for name in phases) <= took + 0.01
+    assert phases == {
+        f"headrace.phase.{phase}" for phase in ("verify", "read", "authorize", "choose", "admit", "upstream", "answer")
+    }
     assert told.pop("headrace.request.id") == attributes(served)["headrace.request.id"]
     assert told == {
         "rpc.system.name": "grpc",
@@ -124,6 +131,7 @@ async def test_a_refusal_and_a_failure_are_told_with_their_private_words(tmp_pat
             await refused(world.infer())
         ((_, refusal), (_, server), (_, client)) = await traces.wait(3)
     assert attributes(refusal)["headrace.reason"] == "NOT_GRANTED"
+    assert [attributes(span)["headrace.phase"] for span in (refusal, server)] == ["authorize", "upstream"]
     assert attributes(server)["headrace.reason"] == "INTERNAL"
     assert PRIVATE in server.status.message
     assert PRIVATE in client.status.message

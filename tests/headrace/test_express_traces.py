@@ -55,7 +55,7 @@ async def test_spans_are_those_of_the_python_lane(tmp_path: Path) -> None:
     assert server.name == by_python.name
     assert python
     theirs, ours = attributes(by_python), attributes(server)
-    assert set(theirs) - {SERVED} <= set(ours)
+    assert {name for name in theirs if not name.startswith("headrace.phase.")} - {SERVED} <= set(ours)
     same = ("rpc.system.name", "rpc.method", "rpc.response.status_code", "headrace.caller", "headrace.model.name")
     assert [ours[name] for name in same] == [theirs[name] for name in same]
     assert ours["headrace.request.id"] == told["x-request-id"]
@@ -85,7 +85,8 @@ async def test_what_is_not_sampled_is_passed_on_so_and_leaves_nothing(tmp_path: 
     unsampled = CALLER.removesuffix("1") + "0"
     async with sink() as traces, worlds.world(tmp_path, sent_to(traces, 0), express=True, drains=True) as world:
         await by_the_lane(world, lambda: infer(world, more=(("traceparent", unsampled),)))
-        assert dict(world.one.metadata[-1])["traceparent"] == unsampled
+        handed_on = str(dict(world.one.metadata[-1])["traceparent"])  # under a span of ours, if there will be one
+        assert (handed_on[:36], handed_on[52:]) == (unsampled[:36], "-00")
         await by_the_lane(world, lambda: infer(world))
         parent = str(dict(world.one.metadata[-1])["traceparent"])
         assert (len(parent), parent[-3:]) == (55, "-00")

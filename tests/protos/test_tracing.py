@@ -16,22 +16,29 @@ from opentelemetry.context import Context
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as collector
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as collector_grpc
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import get_current_span
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 
 from protos import dropped, tracing
 from protos.dropped import Signal
+from protos.spans import Made, Spans
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"
 
 
 @contextmanager
-def _provider(otlp: str | None = None, sample: float = 1.0) -> Iterator[TracerProvider]:
-    made = tracing.provider("test", otlp, sample)
+def _provider(otlp: str) -> Iterator[TracerProvider]:
+    made = tracing.provider("test", otlp)
     try:
         yield made
     finally:
         made.shutdown()
+
+
+def _spans(sample: float = 1.0) -> Spans:
+    return Spans("test", SimpleSpanProcessor(InMemorySpanExporter()), sample=sample)
 
 
 def _trace_id(context: Context) -> str:
@@ -64,63 +71,49 @@ def test_none_unreadable_or_twice_is_no_context(metadata: list[tuple[str, str | 
     assert tracing.extract(metadata) == Context()
 
 
-def test_what_is_injected_is_extracted() -> None:
-    with _provider() as provider:
-        tracer = provider.get_tracer("test")
-        span = tracer.start_span("here", tracing.extract([("traceparent", PARENT), ("tracestate", "a=1")]))
-        metadata = tracing.inject(span)
-        child = tracer.start_span("there", tracing.extract(metadata))
-        assert child.get_span_context().trace_id == int(TRACE, 16)
-        assert dict(metadata) == {
-            "traceparent": f"00-{TRACE}-{span.get_span_context().span_id:016x}-01",
-            "tracestate": "a=1",
-        }
+def test_what_is_told_on_is_extracted() -> None:
+    spans = _spans()
+    place = spans.begin(tracing.extract([("traceparent", PARENT), ("tracestate", "a=1")]))
+    metadata = tracing.words(place.context)
+    assert spans.begin(tracing.extract(metadata)).context.trace_id == int(TRACE, 16)
+    assert dict(metadata) == {"traceparent": f"00-{TRACE}-{place.context.span_id:016x}-01", "tracestate": "a=1"}
 
 
-@pytest.mark.parametrize(("flag", "recorded"), [("01", True), ("00", False)])
+@pytest.mark.parametrize(("flag", "sampled"), [("01", True), ("00", False)])
 @pytest.mark.parametrize("sample", [0.0, 1.0])
-def test_a_callers_sampled_flag_is_followed(flag: str, sample: float, *, recorded: bool) -> None:
-    with _provider(sample=sample) as provider:
-        context = tracing.extract([("traceparent", f"00-{TRACE}-{SPAN}-{flag}")])
-        assert provider.get_tracer("test").start_span("call", context).is_recording() is recorded
+def test_a_callers_sampled_flag_is_followed(flag: str, sample: float, *, sampled: bool) -> None:
+    context = tracing.extract([("traceparent", f"00-{TRACE}-{SPAN}-{flag}")])
+    assert _spans(sample).begin(context).sampled is sampled
 
 
 @pytest.mark.parametrize("sample", [0.0, 1.0])
-def test_of_traces_that_begin_here_a_share_is_kept(sample: float) -> None:
-    with _provider(sample=sample) as provider:
-        assert provider.get_tracer("test").start_span("call", Context()).is_recording() is bool(sample)
+def test_of_traces_that_begin_here_a_share_is_sampled(sample: float) -> None:
+    assert _spans(sample).begin(Context()).sampled is bool(sample)
 
 
 @pytest.mark.parametrize(
-    ("flags", "given_on"), [("00", "00"), ("02", "02"), (None, "02")], ids=["not kept", "and random", "begins here"]
+    ("flags", "given_on"), [("00", "00"), ("02", "02"), (None, "02")], ids=["not sampled", "and random", "begins here"]
 )
-def test_what_is_not_kept_is_still_a_trace(flags: str | None, given_on: str) -> None:
+def test_what_is_not_sampled_is_still_a_trace(flags: str | None, given_on: str) -> None:
     own = [("traceparent", f"00-{TRACE}-{SPAN}-{flags}"), ("tracestate", "a=1")] if flags else []
-    with _provider(sample=0.0) as provider:
-        span = provider.get_tracer("test").start_span("call", tracing.extract(own))
-        metadata = dict(tracing.inject(span))
-        _, trace, parent, said = metadata["traceparent"].split("-")
-        assert (trace == TRACE, said) == (bool(flags), given_on)
-        assert int(trace, 16) > 0
-        assert int(parent, 16) > 0
-        assert parent != SPAN
-        assert metadata.get("tracestate") == ("a=1" if flags else None)
+    metadata = dict(tracing.words(_spans(0.0).begin(tracing.extract(own)).context))
+    _, trace, parent, said = metadata["traceparent"].split("-")
+    assert (trace == TRACE, said) == (bool(flags), given_on)
+    assert int(trace, 16) > 0
+    assert int(parent, 16) > 0
+    assert parent != SPAN
+    assert metadata.get("tracestate") == ("a=1" if flags else None)
 
 
-def test_what_begins_inside_is_kept_as_what_is_outside() -> None:
-    with _provider(sample=0.5) as provider:
-        tracer = provider.get_tracer("test")
-        for _ in range(100):
-            with tracer.start_as_current_span("outer") as outer, tracer.start_as_current_span("inner") as inner:
-                assert inner.is_recording() is outer.is_recording()
-                assert inner.get_span_context().trace_id == outer.get_span_context().trace_id
+def test_without_a_processor_the_callers_context_is_handed_on() -> None:
+    place = Spans("test").begin(tracing.extract([("traceparent", PARENT)]))
+    assert dict(tracing.words(place.context)) == {"traceparent": PARENT}
+    assert tracing.words(Spans("test").begin(Context()).context) == []
 
 
 def test_a_share_is_about_a_share() -> None:
-    with _provider(sample=0.2) as provider:
-        tracer = provider.get_tracer("test")
-        kept = sum(tracer.start_span("call", Context()).is_recording() for _ in range(2000))
-        assert 300 < kept < 500
+    spans = _spans(0.2)
+    assert 300 < sum(spans.begin(Context()).sampled for _ in range(2000)) < 500
 
 
 class _Collector(collector_grpc.TraceServiceServicer):
@@ -168,20 +161,20 @@ def nobody() -> str:
 
 
 @pytest.mark.parametrize("collector_kind", ["black_hole", "nobody"])
-def test_a_dead_collector_blocks_no_call_and_no_end(
+def test_a_dead_collector_blocks_no_call_and_no_end_and_what_is_lost_is_counted(
     collector_kind: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     """5000 spans are more than the queue of 2048 holds; the SDK would try for half a minute to get rid of these."""
     caplog.set_level(logging.CRITICAL)
-    provider = tracing.provider("test", request.getfixturevalue(collector_kind))
-    tracer = provider.get_tracer("test")
+    spans = Spans("test", tracing.sending(request.getfixturevalue(collector_kind)), tracing.resource("test"))
     slowest, lost = 0.0, dropped.counts()[Signal.SPANS]
     for _ in range(5000):
         started = time.perf_counter()
-        tracer.start_span("call").end()
+        place = spans.begin(Context())
+        spans.add(Made("call", SpanKind.SERVER, place, 1, 2, {}, Status(StatusCode.UNSET)))
         slowest = max(slowest, time.perf_counter() - started)
     started = time.perf_counter()
-    provider.shutdown()
+    spans.close()
     assert slowest < 1.0
     assert time.perf_counter() - started < 10.0
     assert dropped.counts()[Signal.SPANS] - lost == 5000

@@ -10,22 +10,23 @@ from pathlib import Path
 import grpc.aio
 import pytest
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from protos.exporting import resource
 
 from protos.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from protos.spans import Place, Spans
 from workers.server import Options, serving
 
 
-class Calls(SpanProcessor):
+class Calls(Spans):
     """Counts the calls that have begun. In one event loop, a small one is then in its queue."""
 
-    def __init__(self) -> None:
-        self.begun = 0
+    begun = 0
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+    def begin(self, context: Context, traced: str = "") -> Place:
         self.begun += 1
+        return super().begin(context, traced)
 
 
 class World:
@@ -53,15 +54,12 @@ def spans() -> InMemorySpanExporter:
 @pytest.fixture
 async def start(repository: Path, spans: InMemorySpanExporter) -> AsyncIterator[Callable[..., object]]:
     """Start a worker on the repository as it now is; `await start(queue=2)`."""
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(spans))
-    calls = Calls()
-    provider.add_span_processor(calls)
     async with AsyncExitStack() as stack:
 
         async def begin(**options: object) -> World:
             chosen = Options(repository, "127.0.0.1:0", **{"drain": 5.0, **options})
-            address = await stack.enter_async_context(serving(chosen, provider))
+            calls = Calls("headrace.worker", SimpleSpanProcessor(spans), resource("headrace-worker"), slow=chosen.slow)
+            address = await stack.enter_async_context(serving(chosen, calls))
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
             return World(address, channel, calls)
 

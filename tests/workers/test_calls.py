@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from protos import grpc_service_pb2 as pb
 from protos import tracing
+from protos.spans import Spans
 from tests.lines import kept
 from tests.workers import zoo
 from tests.workers.calling import refused, request
 from tests.workers.conftest import until
+from workers.spans import CallSpan
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CONTEXT = ("traceparent", f"00-{TRACE}-{PARENT}-01")
@@ -22,10 +29,19 @@ ONES = {"a": np.ones((2, 2)), "b": np.ones((2, 2))}
 
 
 async def ended(spans: InMemorySpanExporter) -> ReadableSpan:
-    await until(spans.get_finished_spans)
-    (span,) = spans.get_finished_spans()
+    """The call's; that of its execution is told just before."""
+    await until(lambda: of_calls(spans))
+    (span,) = of_calls(spans)
     spans.clear()
     return span
+
+
+def of_calls(spans: InMemorySpanExporter) -> list[ReadableSpan]:
+    return [span for span in spans.get_finished_spans() if span.kind is SpanKind.SERVER]
+
+
+def of_executions(spans: InMemorySpanExporter) -> list[ReadableSpan]:
+    return [span for span in spans.get_finished_spans() if span.kind is SpanKind.INTERNAL]
 
 
 async def test_a_call_is_a_server_span_under_the_callers(repository: Path, start, spans: InMemorySpanExporter) -> None:
@@ -38,7 +54,9 @@ async def test_a_call_is_a_server_span_under_the_callers(repository: Path, start
     assert f"{span.context.trace_id:032x}" == TRACE
     assert f"{span.parent.span_id:016x}" == PARENT
     queued = span.attributes[tracing.QUEUE_TIME]
+    computed = span.attributes[tracing.COMPUTE_TIME]
     assert 0 <= queued < 5
+    assert 0 < computed < 5
     assert dict(span.attributes) == {
         tracing.RPC_SYSTEM: "grpc",
         tracing.RPC_METHOD: "inference.GRPCInferenceService/ModelInfer",
@@ -49,6 +67,7 @@ async def test_a_call_is_a_server_span_under_the_callers(repository: Path, start
         tracing.REQUEST_ID: "of-the-gateway",
         tracing.BATCH_SIZE: 2,
         tracing.QUEUE_TIME: queued,
+        tracing.COMPUTE_TIME: computed,
     }
 
 
@@ -80,6 +99,87 @@ async def test_a_call_that_is_given_up_has_a_span_too(repository: Path, start, s
     call.cancel()
     assert (await ended(spans)).attributes[tracing.RPC_STATUS] == "CANCELLED"
     gate.open()
+
+
+BATCHED = zoo.ONE_IN_ONE_OUT + "max_batch_size: 4 dynamic_batching { max_queue_delay_microseconds: 200000 }"
+
+
+async def test_an_execution_is_linked_with_every_call_in_it(
+    repository: Path, start, spans: InMemorySpanExporter
+) -> None:
+    zoo.gated(repository, BATCHED, "batched")
+    world = await start()
+    contexts = [f"00-{digit * 32}-{digit * 16}-0{int(digit != '3')}" for digit in "1234"]
+    calls = [
+        world.stub.ModelInfer(request("batched", x=np.ones((1, 1), np.float32)), metadata=(("traceparent", context),))
+        for context in contexts
+    ]
+    await asyncio.gather(*calls)
+    await until(lambda: len(of_calls(spans)) == 3)  # that which is not sampled has none
+    (ran,), called = of_executions(spans), of_calls(spans)
+    assert ran.name == "execute batched"
+    assert (ran.attributes[tracing.BATCH_SIZE], ran.attributes[tracing.BATCH_CALLS]) == (4, 4)
+    assert ran.attributes[tracing.PROVIDER] == "python"
+    assert ran.parent.span_id in {span.context.span_id for span in called}
+    assert {f"{link.context.trace_id:032x}" for link in ran.links} == {digit * 32 for digit in "1234"}
+    assert {span.context.span_id for span in called} < {link.context.span_id for link in ran.links}
+    assert {link.context.span_id for span in called for link in span.links} == {ran.context.span_id}
+    assert ran.end_time > ran.start_time
+
+
+@pytest.mark.parametrize(("model", "kept"), [("add", 0), ("nope", 1)])
+async def test_of_calls_that_are_not_sampled_those_that_fail_are_kept(
+    repository: Path, start, spans: InMemorySpanExporter, model: str, kept: int
+) -> None:
+    zoo.add(repository)
+    world = await start()
+    unsampled = (("traceparent", f"00-{TRACE}-{PARENT}-00"),)
+    with suppress(grpc.aio.AioRpcError):
+        await world.stub.ModelInfer(request(model, **ONES), metadata=unsampled)
+    await world.stub.ServerLive(pb.ServerLiveRequest())  # sampled, for nobody says otherwise, and ends later
+    await until(lambda: any(span.name.endswith("ServerLive") for span in of_calls(spans)))
+    found = [span for span in of_calls(spans) if f"{span.context.trace_id:032x}" == TRACE]
+    assert [f"{span.parent.span_id:016x}" for span in found] == [PARENT] * kept
+
+
+async def test_a_slow_call_is_kept_with_its_execution(repository: Path, start, spans: InMemorySpanExporter) -> None:
+    gate = zoo.gated(repository)
+    world = await start(slow=0.01)
+    gate.shut()
+    call = asyncio.ensure_future(
+        world.stub.ModelInfer(
+            request("gated", x=np.ones(1, np.float32)), metadata=(("traceparent", f"00-{TRACE}-{PARENT}-00"),)
+        )
+    )
+    await until(gate.ran)
+    await asyncio.sleep(0.02)
+    gate.open()
+    await call
+    await until(lambda: of_calls(spans))
+    (ran,), (span,) = of_executions(spans), of_calls(spans)
+    assert ran.parent.span_id == span.context.span_id
+
+
+@pytest.mark.parametrize(
+    ("metadata", "attempt", "copy"),
+    [
+        ([], None, None),
+        ([("grpc-previous-rpc-attempts", "2")], 3, None),
+        ([("x-envoy-attempt-count", "1")], None, None),
+        ([("x-envoy-attempt-count", "2")], 2, None),
+        ([("x-envoy-attempt-count", "9" * 30)], 1000, None),
+        ([("x-envoy-attempt-count", "-2"), ("x-envoy-attempt-count", "two")], None, None),
+        ([("x-envoy-attempt-count", "1"), ("x-forwarded-for", "10.0.0.1")], None, True),
+        ([("x-forwarded-for", "10.0.0.1")], None, None),
+    ],
+)
+def test_attempts_and_copies_are_told_apart(metadata: list, attempt: int | None, *, copy: bool | None) -> None:
+    exporter = InMemorySpanExporter()
+    span = CallSpan(Spans("test", SimpleSpanProcessor(exporter)), "method", metadata)
+    span.close()
+    (made,) = exporter.get_finished_spans()
+    assert made.attributes.get(tracing.ATTEMPT) == attempt
+    assert made.attributes.get(tracing.SHADOW) is copy
 
 
 FAILS = """

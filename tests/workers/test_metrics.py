@@ -16,7 +16,6 @@ import aiohttp
 import grpc.aio
 import numpy as np
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as text
 from prometheus_client.samples import Sample
@@ -314,7 +313,7 @@ async def test_by_otlp_they_go_too(repository: Path, receiver: tuple[Receiver, s
     zoo.add(repository)
     made, url = receiver
     chosen = Options(repository, "127.0.0.1:0", url, "worker-x")
-    async with serving(chosen, TracerProvider()) as address, grpc.aio.insecure_channel(address) as channel:
+    async with serving(chosen) as address, grpc.aio.insecure_channel(address) as channel:
         await GRPCInferenceServiceStub(channel).ModelInfer(request("add", **ONES))
     (resource,) = made.came.get(timeout=10).resource_metrics  # the last words
     assert {each.key: each.value.string_value for each in resource.resource.attributes}["service.name"] == "worker-x"

@@ -32,6 +32,10 @@ def render(
     express: Annotated[
         bool, typer.Option("--express", metavar="", help="Also for the express lane at Istio's ingress gateway.")
     ] = False,
+    mesh_config: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, metavar="FILE", help="Where to write what Istio's MeshConfig must say."),
+    ] = None,
 ) -> None:
     """Write the Istio resources of a configuration's models: a file for each host, one for the gateway.
 
@@ -42,6 +46,7 @@ def render(
     from headrace.rendering import source_of  # noqa: PLC0415 - the same
     from mesh.istio.document import RefusedError  # noqa: PLC0415 - pydantic
     from mesh.render import folder, weights  # noqa: PLC0415
+    from mesh.render.files import mesh_config as config_of  # noqa: PLC0415
     from mesh.render.files import render as rendered  # noqa: PLC0415
     from mesh.render.services import services  # noqa: PLC0415
     from mesh.render.source import RenderError  # noqa: PLC0415
@@ -54,6 +59,8 @@ def render(
         live = {} if reset_weights else weights.live(folder.ours(present))
         changes = folder.changes(rendered(source, live), present)
         folder.apply(to, changes)
+        if mesh_config is not None:
+            mesh_config.write_text(config_of(source))
         shifted = weights.shifted(services(source.catalog, source.mesh.gateway), live)
     except RefusedError as error:
         raise CommandError(f"the weights in {to} cannot be read; --reset-weights starts over\n{error}") from None
@@ -62,7 +69,9 @@ def render(
     except OSError as error:
         raise CommandError(f"{error.filename} cannot be used: {error.strerror}") from None
     typer.echo(printable((_as_json if output is Output.JSON else _as_lines)(to, changes, shifted)))
-    for hint in (*_hints(source.mesh.trust_domain, loaded.upstream.proxy), *(_of_lane(loaded) if express else ())):
+    told = mesh_config is not None
+    hints = _hints(source.mesh.trust_domain, loaded.upstream.proxy, traced=source.collector is not None and not told)
+    for hint in (*hints, *(_of_lane(loaded) if express else ())):
         typer.echo(hint, err=True)
 
 
@@ -74,12 +83,14 @@ def _of_lane(loaded: Settings) -> Iterator[str]:
         yield "callers come in by plain text: mesh.ingress.credential names the secret of a certificate"
 
 
-def _hints(domain: str, proxy: str | None) -> Iterator[str]:
-    """What mesh up must be told besides."""
+def _hints(domain: str, proxy: str | None, *, traced: bool) -> Iterator[str]:
+    """What mesh up must be told besides; `traced`: of whose spans the mesh does not know yet."""
     from mesh.istio.mesh_config import MeshConfig  # noqa: PLC0415 - pydantic
 
     if domain != MeshConfig().trust_domain:
         yield f"the mesh's trustDomain must be {domain!r}, too: mesh up takes it with --mesh FILE"
+    if traced:
+        yield "sidecars have spans once the mesh knows their collector: --mesh-config FILE, and mesh up --mesh FILE"
     if proxy not in (None, PROXY):
         yield f"the gateway's sidecar must be at {proxy}: mesh up takes it with --proxy {proxy}"
 

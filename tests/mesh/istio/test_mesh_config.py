@@ -22,6 +22,11 @@ def test_what_is_not_written_is_istios_default(tmp_path: Path) -> None:
         ("enableTracing: true", "enableTracing: not implemented: true"),
         ("enableTracing: 1", "enableTracing"),
         ("proxyHttpPort: 15001", "proxyHttpPort: unknown field"),
+        ("extensionProviders: [{name: a, zipkin: {service: a, port: 1}}]", "zipkin: not implemented"),
+        ("extensionProviders: [{name: a, opentelemetry: {service: a, port: 1, http: {}}}]", "http: not implemented"),
+        ("extensionProviders: [{name: a, opentelemetry: {service: a/b/c, port: 1}}]", "service: "),
+        ("extensionProviders: [{name: a}]", "opentelemetry: is missing|opentelemetry"),
+        ("defaultProviders: {metrics: [a]}", "metrics: not implemented"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, text: str, what: str) -> None:

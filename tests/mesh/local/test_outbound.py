@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from mesh.envoy.routes import routes
-from mesh.envoy.visible import services
 from mesh.istio.proxies import Proxy
 from mesh.local import outbound
 from tests.mesh.local.scene import ROUTES, SERVICE, world
@@ -80,8 +79,7 @@ def test_what_no_service_names_is_answered_and_not_passed_on(documents: tuple[st
 
 
 def test_one_listener_at_every_address() -> None:
-    seen = services(world(SERVICE), GATEWAY)
-    found: dict[str, Any] = outbound.listener(seen, [("127.0.1.1", 15001), ("127.0.0.1", 7001)])
+    found: dict[str, Any] = outbound.listener(world(SERVICE), GATEWAY, [("127.0.1.1", 15001), ("127.0.0.1", 7001)])
     assert found["address"] == {"socket_address": {"address": "127.0.1.1", "port_value": 15001}}
     assert found["additional_addresses"] == [
         {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 7001}}}
@@ -91,6 +89,6 @@ def test_one_listener_at_every_address() -> None:
 
 @pytest.mark.parametrize("protocol", ["GRPC", "GRPC-WEB"])
 def test_browsers_are_understood_where_a_service_says_so(protocol: str) -> None:
-    seen = services(world(SERVICE.replace("protocol: GRPC", f"protocol: {protocol}")), GATEWAY)
-    found = str(outbound.listener(seen, [("127.0.1.1", 15001)]))
+    seen = world(SERVICE.replace("protocol: GRPC", f"protocol: {protocol}"))
+    found = str(outbound.listener(seen, GATEWAY, [("127.0.1.1", 15001)]))
     assert ("envoy.filters.http.grpc_web" in found) is (protocol == "GRPC-WEB")
