@@ -58,11 +58,14 @@ def sent(
     over = Event()
     resource = Resource.create({"service.name": service})
     complaints = Complaints(log, time.monotonic, 60.0)
-    refused = False
+    takes: bool | None = None  # whether it takes metrics; None: that is not known
 
     def send() -> None:
-        nonlocal refused
-        if refused and _refused(otlp):
+        nonlocal takes
+        if not takes and _refused(otlp):
+            if takes is None:
+                log.info("%s takes no metrics: they are not sent", otlp)
+            takes = False
             return
         try:
             numbers = snapshot()
@@ -71,10 +74,8 @@ def sent(
             complaints.warn("late", "metrics are not sent: they could not be told in time")
             return
         done = exporter.export(metrics_data(numbers, resource), timeout_millis=_WITHIN * 1000)
-        refused = done is not MetricExportResult.SUCCESS and _refused(otlp)
-        if refused:
-            log.info("%s takes no metrics: they are not sent", otlp)
-        elif done is not MetricExportResult.SUCCESS:
+        takes = done is MetricExportResult.SUCCESS or None
+        if not takes:
             lost()
             complaints.warn("lost", f"metrics cannot be sent to {otlp}")
 

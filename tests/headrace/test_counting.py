@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,8 +19,12 @@ import pytest
 import pytest_asyncio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
+from gateway import metrics
+from gateway.settings import load
 from headrace import door
+from headrace.counting import Counting
 from mesh.express import counted, rules
+from mesh.express.counted import Counts as Counted
 from protos.metrics.prometheus import OPENMETRICS, PROTOBUF
 from tests.envoy import needs_envoy
 from tests.gateway import world as worlds
@@ -306,6 +311,38 @@ async def test_numbers_do_not_fall_when_an_envoy_is_replaced(world: World) -> No
         assert now.all(CALLS)[labels] >= count
     for labels, count in before.all(f"{DURATION}_bucket").items():
         assert now.all(f"{DURATION}_bucket")[labels] >= count
+
+
+class Pages:
+    """An Envoy that has measured so many calls of 81 us, and may be replaced while it is asked."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.then: Callable[[], None] = lambda: None
+
+    async def get(self, _path: str, **query: str) -> str:
+        name = "headrace.Carried.of.digits  g h OK"
+        detail = {"name": name, "totals": [{"lower_bound": 81, "width": 1, "count": self.number}]}
+        if "format" in query:
+            self.then()
+        return json.dumps({"stats": [{"histograms": {"details": [detail]}}]})
+
+
+async def test_the_next_one_begins_from_nothing(world: World) -> None:
+    """Though it may have counted more by the next look than the one before."""
+    envoy, settings = Pages(), load(world.folder / "headrace.yaml", {})
+    counting = Counting(envoy, settings, Counted("m", "v", "g", {}), "ModelInfer", {})  # type: ignore[arg-type]
+
+    async def told() -> float:
+        families = (await counting.told()).families
+        return sum(next(family.points for family in families if family.described is metrics.CALLS).values())
+
+    envoy.number = 5
+    assert await told() == 5
+    envoy.number, envoy.then = 6, counting.replaced
+    assert await told() == 5  # that was said by the one that has died
+    envoy.number, envoy.then = 7, lambda: None
+    assert await told() == 12
 
 
 async def test_one_that_hangs_costs_a_second_and_no_number(world: World) -> None:
