@@ -45,7 +45,7 @@ def bounded(catalog: Catalog, model: str, asked: str, served: str) -> tuple[str,
 
 def _exemplar(ended: Ended) -> Exemplar | None:
     """The call's trace, where there is one to look at."""
-    if not ended.trace_id:
+    if not ended.kept:
         return None
     return Exemplar(ended.trace_id, ended.duration, ended.began * _NANOSECONDS + ended.duration)
 

@@ -23,6 +23,7 @@ from gateway.settings import Settings
 from mesh.catalog import Model
 from protos.contract import LESSON_KEY, SERVICE
 from protos.metrics.snapshot import Snapshot
+from protos.spans import Spans
 
 PATH: Final = f"/{SERVICE}/ModelInfer"
 ASK_PATH: Final = "/headrace.Lane/Generation"
@@ -59,8 +60,8 @@ class Front:
 
     It asks for the generation at `asked`, if it asks this process. `shared`: the folder of what the processes behind it
     keep together, where there are several, of which this has the `place`, from 0. `open` gives the door, which is there
-    while inside, and whose own calls are audited there. `numbers`: the socket at which this process, where it is not
-    the first, tells it what it has counted.
+    while inside, and whose own calls are audited and traced there. `numbers`: the socket at which this process, where
+    it is not the first, tells it what it has counted.
     """
 
     socket: Path
@@ -68,7 +69,7 @@ class Front:
     shared: Path | None
     place: int
     cluster_of: Callable[[Settings, Model, str], str]
-    open: Callable[[Audit | None], AbstractAsyncContextManager[Door]]
+    open: Callable[[Audit | None, Spans], AbstractAsyncContextManager[Door]]
     numbers: Path | None = None
 
 

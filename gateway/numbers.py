@@ -32,23 +32,21 @@ class Numbers:
         return merged([self.registry.snapshot(), *others])
 
 
-@contextlib.asynccontextmanager
-async def pushed(numbers: Numbers, telemetry: Telemetry) -> AsyncIterator[None]:
-    """While inside, and at the end once more, they go to the collector, if there is one."""
+def pushed(numbers: Numbers, telemetry: Telemetry) -> Callable[[], None]:
+    """They go to the collector, if there is one, from now on; what is given ends that, and sends them once more.
+
+    It blocks, and asks us: so it is called in a thread.
+    """
+    sending = contextlib.ExitStack()
     if telemetry.otlp is None:
-        yield
-        return
+        return sending.close
     loop = asyncio.get_running_loop()
 
     def told() -> Snapshot:
         return asyncio.run_coroutine_threadsafe(numbers.now(), loop).result(_WITHIN)
 
-    sending = contextlib.ExitStack()
     sending.enter_context(otlp.sent(telemetry.otlp, telemetry.service, told, partial(dropped.add, Signal.METRICS)))
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(sending.close)  # which asks us
+    return sending.close
 
 
 @contextlib.asynccontextmanager

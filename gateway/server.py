@@ -47,6 +47,7 @@ from gateway.upstream import Upstream
 from gateway.verify import Verifier
 from protos import logs, reflection, spans
 from protos.contract import SERVICE
+from protos.last_words import LastWords
 from protos.metrics.instruments import Registry
 from protos.metrics.snapshot import Snapshot
 from protos.spans import Spans
@@ -116,7 +117,9 @@ async def serving(
     changes the settings are those that these have had last; `teaches`: whether the lane may be taught the first ones.
     """
     async with contextlib.AsyncExitStack() as stack:
-        traces = _spans(settings.telemetry, stack)
+        last_words = LastWords()
+        stack.push_async_callback(last_words.say)
+        traces = _spans(settings.telemetry, last_words)
         registry, in_force = Registry(time.time), InForce(settings)
         audit = _audit(settings, stack)
         observers = tuple(_observers(settings, registry, in_force, audit, stack))
@@ -125,7 +128,7 @@ async def serving(
         async def elsewhere() -> Sequence[Snapshot]:
             return await door.counted() if door is not None else ()
 
-        numbers = await _numbers(Numbers(registry, elsewhere), settings.telemetry, front, stack)
+        numbers = await _numbers(Numbers(registry, elsewhere), settings.telemetry, front, stack, last_words)
         issuers = await trusted(settings, stack)
 
         def takes_calls() -> bool:
@@ -180,7 +183,7 @@ async def serving(
             server.add_insecure_port(f"unix:{front.socket}")
         await server.start()
         stack.push_async_callback(server.stop, None)
-        door = await stack.enter_async_context(front.open(audit)) if front else None
+        door = await stack.enter_async_context(front.open(audit, traces)) if front else None
         try:
             async with followed(changes, in_force, built, door):
                 yield Addresses(door.address if door else address, admin, asked)
@@ -242,9 +245,9 @@ async def _drain(
     await asyncio.gather(draining, hurried, return_exceptions=True)
 
 
-def _spans(telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> Spans:
+def _spans(telemetry: Telemetry, last_words: LastWords) -> Spans:
     made = spans.to(telemetry.otlp, telemetry.service, "headrace.gateway", sample=telemetry.sample, slow=telemetry.slow)
-    stack.push_async_callback(asyncio.to_thread, made.close)
+    last_words.add(made.close)
     return made
 
 
@@ -287,7 +290,11 @@ def _audited(
 
 
 async def _numbers(
-    numbers: Numbers, telemetry: Telemetry, front: Front | None, stack: contextlib.AsyncExitStack
+    numbers: Numbers,
+    telemetry: Telemetry,
+    front: Front | None,
+    stack: contextlib.AsyncExitStack,
+    last_words: LastWords,
 ) -> Numbers | None:
     """What is counted, and told to whoever is to hear it; None where nothing is counted."""
     if not telemetry.metrics:
@@ -295,7 +302,7 @@ async def _numbers(
     if front is not None and front.numbers is not None:
         await stack.enter_async_context(told(numbers.registry.snapshot, front.numbers))
     else:
-        await stack.enter_async_context(pushed(numbers, telemetry))
+        last_words.add(pushed(numbers, telemetry))
     return numbers
 
 

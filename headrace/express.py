@@ -42,6 +42,7 @@ from protos import tracing
 from protos.boundary import DETAILS_KEY, trailers
 from protos.contract import MODEL_NAME, MODEL_VERSION
 from protos.errors import HeadraceError, unforeseen
+from protos.spans import Spans
 
 _CARRIED: Final = {tracing.RPC_METHOD: lane.PATH.removeprefix("/"), tracing.LANE: "express"}
 _MOST: Final = 256  # pieces of lines that wait for the access log's disk
@@ -62,12 +63,11 @@ def front(settings: Settings, folder: Path, binary: Path) -> lane.Front:
     made = front_of(settings, folder)
 
     @contextlib.asynccontextmanager
-    async def door(audit: Audit | None) -> AsyncIterator[lane.Door]:
+    async def door(audit: Audit | None, traces: Spans) -> AsyncIterator[lane.Door]:
         _listen_once(made.address)
-        telemetry = settings.telemetry
         siblings = Siblings(settings, tells=made.counts is not None)
         counting = partial(_counting, settings, made.counts) if made.counts is not None else None
-        with taken(settings, made.lines, audit), kept_late(made.late, telemetry, _SPANS):
+        with taken(settings, made.lines, audit), kept_late(made.late, traces, _SPANS):
             async with (
                 siblings.kept(made.python[1:]),
                 opened(made, binary, clusters, settings, siblings, counting) as opening,

@@ -13,10 +13,9 @@ from typing import Final
 
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, get_current_span
 
-from gateway.settings import Telemetry
 from headrace.relayed import relayed
 from mesh.express.late import BEFORE, BEGAN, PARENT, TOLD, TOOK, UPSTREAM, Late
-from protos import spans, tracing
+from protos import tracing
 from protos.spans import Made, Place, Spans, Value
 
 _OK: Final = "OK"
@@ -29,18 +28,13 @@ _Line = Mapping[str, object]
 
 
 @contextlib.contextmanager
-def kept_late(late: Late | None, telemetry: Telemetry, fixed: Mapping[str, str]) -> Iterator[None]:
+def kept_late(late: Late | None, traces: Spans, fixed: Mapping[str, str]) -> Iterator[None]:
     """While inside, the lines that any Envoy writes become spans; all of them say what is `fixed`."""
     if late is None:
         yield
         return
-    made = spans.to(telemetry.otlp, telemetry.service, "headrace.gateway.express", slow=telemetry.slow)
-    teller = Teller(made, fixed)
-    try:
-        with relayed(late.path, teller.take):
-            yield
-    finally:
-        made.close()
+    with relayed(late.path, Teller(traces, fixed).take):
+        yield
 
 
 class Teller:

@@ -27,6 +27,7 @@ from gateway.settings import Settings
 from headrace.express_clusters import cluster_of
 from protos import logs
 from protos.metrics.snapshot import Snapshot
+from protos.spans import Spans
 
 log = logging.getLogger("headrace.gateway.siblings")
 
@@ -139,7 +140,7 @@ class _Gateway:
             raise
 
     @contextlib.asynccontextmanager
-    async def _opened(self, _audit: Audit | None) -> AsyncIterator[lane.Door]:
+    async def _opened(self, _audit: Audit | None, _traces: Spans) -> AsyncIterator[lane.Door]:
         yield self
 
     async def find(self, *settings: Settings) -> None:

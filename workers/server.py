@@ -22,6 +22,7 @@ from protos import grpc_service_pb2 as pb
 from protos.complaints import Complaints
 from protos.dropped import Signal
 from protos.errors import HeadraceError
+from protos.last_words import LastWords
 from protos.log_settings import Form, Logs
 from protos.metrics.instruments import Registry
 from protos.metrics.otlp import sent
@@ -110,7 +111,9 @@ async def serving(options: Options, traces: Spans | None = None, long: float = L
     `traces` stand in for those that `options.otlp` makes; of executions that take more than `long` seconds the log
     speaks. Raises StartError. Cancelled, it waits neither for models nor for calls.
     """
+    last_words = LastWords()
     traces = traces or spans.to(options.otlp, options.service, "headrace.worker", slow=options.slow)
+    last_words.add(traces.close)
     health = Health(SERVICE)
     complaints = Complaints(log, time.monotonic)
     registry = Registry(time.time)
@@ -119,7 +122,7 @@ async def serving(options: Options, traces: Spans | None = None, long: float = L
     metrics = Metrics(registry, models, lambda: not health.draining, gpus.now)
     watching = asyncio.create_task(watch(models.serving, complaints, long))
     try:
-        async with _told(options, metrics, gpus, health):
+        async with _told(options, metrics, gpus, health, last_words):
             await _load(models, options)
             service = Service(models, version("headrace"), partial(_providers, models), lambda: not health.draining)
             server = _server(service, health, Records(traces, complaints, metrics))
@@ -137,20 +140,22 @@ async def serving(options: Options, traces: Spans | None = None, long: float = L
     finally:
         watching.cancel()
         await models.close()
-        await asyncio.to_thread(traces.close)
+        await last_words.say()
 
 
 @asynccontextmanager
-async def _told(options: Options, metrics: Metrics, gpus: Watch, health: Health) -> AsyncIterator[None]:
+async def _told(
+    options: Options, metrics: Metrics, gpus: Watch, health: Health, last_words: LastWords
+) -> AsyncIterator[None]:
     """Metrics are served, and sent, as the options say, while inside. Raises StartError."""
     async with AsyncExitStack() as stack:
         if options.metrics or options.otlp:
             stack.enter_context(gpus.asking())
         if options.otlp:
-            in_threads = ExitStack()
-            stack.push_async_callback(asyncio.to_thread, in_threads.close)  # which waits for the last to be sent
+            sending = ExitStack()
             lost = partial(dropped.add, Signal.METRICS)
-            in_threads.enter_context(sent(options.otlp, options.service, metrics.snapshot, lost))
+            sending.enter_context(sent(options.otlp, options.service, metrics.snapshot, lost))
+            last_words.add(sending.close)
         if options.metrics:
             ready = partial(health.serves, "")
             address = await stack.enter_async_context(served(application(metrics.snapshot, ready), options.metrics))

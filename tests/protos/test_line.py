@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, SpanContext, TraceFlags
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, TraceFlags
 
 from protos.line import Line
 
 TRACE, SPAN = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
-IN_A_TRACE = NonRecordingSpan(SpanContext(TRACE, SPAN, is_remote=False, trace_flags=TraceFlags(1)))
+IN_A_TRACE = SpanContext(TRACE, SPAN, is_remote=False, trace_flags=TraceFlags(1))
 
 
 @dataclass
 class Call:
     request_id: str = ""
-    span: Span = INVALID_SPAN
+    span_context: SpanContext = INVALID_SPAN_CONTEXT
 
 
 def record(message: object, *args: object, error: BaseException | None = None, level: int = logging.INFO) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from opentelemetry.trace import INVALID_SPAN, Span
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext
 
 from protos import of_call
 
@@ -13,7 +13,7 @@ from protos import of_call
 @dataclass
 class Call:
     request_id: str
-    span: Span = INVALID_SPAN
+    span_context: SpanContext = INVALID_SPAN_CONTEXT
 
 
 def whose() -> str | None:

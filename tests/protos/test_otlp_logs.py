@@ -17,7 +17,7 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as collector
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc as collector_grpc
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from protos import dropped, logs, of_call
 from protos.dropped import Signal
@@ -30,7 +30,7 @@ log = logging.getLogger("headrace.test")
 @dataclass
 class Call:
     request_id: str
-    span: Span
+    span_context: SpanContext
 
 
 class Collector(collector_grpc.LogsServiceServicer):
@@ -87,7 +87,7 @@ def raise_and_log(call: Call) -> None:
 def test_a_line_reaches_a_collector(sink: tuple[Collector, str], capfd: pytest.CaptureFixture[str]) -> None:
     made, otlp = sink
     before = lost()
-    call = Call("abc", NonRecordingSpan(SpanContext(TRACE, SPAN, is_remote=False, trace_flags=TraceFlags(1))))
+    call = Call("abc", SpanContext(TRACE, SPAN, is_remote=False, trace_flags=TraceFlags(1)))
     with logs.written(Logs("headrace-test", "json", otlp)):
         thread = threading.Thread(target=raise_and_log, args=(call,))
         thread.start()

@@ -22,11 +22,11 @@ class World:
             sample=sample,
             slow=1.0,
             clock=lambda: self.now,
-            lost=lambda _signal, number: self._lose(number),
+            lost=lambda _signal: self._lose(),
         )
 
-    def _lose(self, number: int) -> None:
-        self.lost += number
+    def _lose(self) -> None:
+        self.lost += 1
 
     def keeps(self, failure: str = "", seconds: float = 0.1) -> bool:
         return self.spans.keeps(self.spans.begin(Context()), failure, seconds)

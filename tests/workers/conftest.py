@@ -12,10 +12,10 @@ import pytest
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from protos.exporting import resource
 
 from protos.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from protos.spans import Place, Spans
+from protos.tracing import resource
 from workers.server import Options, serving
 
 
