@@ -29,7 +29,7 @@ from gateway.wire import LENGTH, Malformed, fields
 from protos import tracing
 from protos.contract import PEER_KEY
 from protos.errors import HeadraceError
-from protos.spans import Place, Spans
+from protos.spans import Spans
 
 Context = grpc.aio.ServicerContext[Any, Any]  # requests and responses are bytes; gRPC's types cannot say so
 
@@ -196,9 +196,13 @@ class Exchange:
         """Around one call to a worker; gives the metadata that makes it the parent of the worker's span."""
         return Hop(self, route)
 
-    def hops(self) -> tuple[float, Place]:
-        """When a call to a worker begins, and where it stands in the trace."""
-        return self._clock(), self._spans.hop()
+    def hops(self) -> tuple[float, int, list[tuple[str, str]]]:
+        """When a call to a worker begins, its span's id, and the metadata that makes it the parent of the worker's."""
+        span_id, place = self._spans.hop(), self._spans.place
+        words = tracing.words(place.context, span_id)
+        if place.sampled:
+            words.append((tracing.TRACED_KEY, place.trace_id))
+        return self._clock(), span_id, words
 
     def hopped(self, hop: Hop, error: BaseException | None) -> None:
         """Note that a call to a worker has ended."""
@@ -209,7 +213,7 @@ class Exchange:
         failed = error if isinstance(error, HeadraceError) else None
         status = failed.status if failed else _CANCELLED if error else _OK
         model = hop.route.model
-        self._spans.hopped(hop.place, model.name, model.host, (hop.began, now), (status, failed))
+        self._spans.hopped(hop.span_id, model.name, model.host, (hop.began, now), (status, failed))
 
     async def reply(self, answer: Answer, ours: Sequence[tuple[str, str]] = ()) -> bytes:
         """Hand on the worker's metadata, and ours; the bytes are the RPC's result."""
@@ -272,16 +276,15 @@ class Exchange:
 class Hop:
     """One call to a worker, while inside."""
 
-    __slots__ = ("_exchange", "began", "place", "route")
+    __slots__ = ("_exchange", "began", "route", "span_id")
 
     def __init__(self, exchange: Exchange, route: Route) -> None:
         self._exchange = exchange
         self.route = route
 
     def __enter__(self) -> list[tuple[str, str]]:
-        self.began, self.place = self._exchange.hops()
-        words = tracing.words(self.place.context)
-        return [*words, (tracing.TRACED_KEY, self.place.trace_id)] if self.place.sampled else words
+        self.began, self.span_id, words = self._exchange.hops()
+        return words
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._exchange.hopped(self, error)

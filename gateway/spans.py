@@ -19,12 +19,12 @@ from gateway.phases import Phase, Phases
 from gateway.rpcs import Rpc
 from protos import tracing
 from protos.errors import HeadraceError
-from protos.spans import NOWHERE, Made, Place, Spans, Value
+from protos.spans import NOWHERE, Made, Spans, Value, new_id
 
 _LONGEST: Final = 1000  # characters of a span's status
 _LONGEST_CLAIM: Final = 128
 _MOST_HOPS: Final = 64  # calls to workers that are noted until it is known whether the call's spans are kept
-_CANCELLED: Final = (grpc.StatusCode.CANCELLED, None)
+_OK: Final = grpc.StatusCode.OK
 
 Outcome = tuple[grpc.StatusCode, HeadraceError | None]
 
@@ -32,7 +32,7 @@ Outcome = tuple[grpc.StatusCode, HeadraceError | None]
 class Hop(NamedTuple):
     """A call to a worker that has ended; the clock's seconds."""
 
-    place: Place
+    span_id: int
     model: str
     address: str
     began: float
@@ -60,14 +60,16 @@ class CallSpans:
         """The caller is known: its trace, if it has one, is this call's."""
         self.place = self._spans.begin(parent)
 
-    def hop(self) -> Place:
-        """Where a call to a worker stands."""
-        return self._spans.under(self.place.context) if self._spans.on and self.place is not NOWHERE else self.place
+    def hop(self) -> int:
+        """The id of the span of a call to a worker; 0 where there is none."""
+        return new_id() if self._spans.on else 0
 
-    def hopped(self, place: Place, model: str, address: str, times: tuple[float, float], outcome: Outcome) -> None:
+    def hopped(self, span_id: int, model: str, address: str, times: tuple[float, float], outcome: Outcome) -> None:
         """Note how a call to a worker went."""
         status, error = outcome
-        hop = Hop(place, model, address, *times, status, (error and error.reason) or "", _words(status, error))
+        began, ended = times
+        words = _words(status, error) if status is not _OK else ""
+        hop = Hop(span_id, model, address, began, ended, status, (error and error.reason) or "", words)
         if self.place.sampled and self._spans.on:
             self._spans.add(self._made_hop(hop))
         elif len(self._hops) < _MOST_HOPS:
@@ -80,7 +82,7 @@ class CallSpans:
 
         Strangers draw no lot: their calls end in a refusal, of which so many are kept and no more.
         """
-        failed = status is not grpc.StatusCode.OK
+        failed = status is not _OK
         if self.place is NOWHERE:
             self.place = self._spans.first(sampled=False) if failed else self._spans.begin(otel.Context())
         return self._spans.keeps(self.place, (reason or status.name) if failed else "", seconds)
@@ -110,7 +112,7 @@ class CallSpans:
         return Made(
             self._rpc.full_name,
             SpanKind.CLIENT,
-            hop.place,
+            self._spans.under(self.place.context, span_id=hop.span_id),
             self._at(hop.began),
             self._at(hop.ended),
             attributes,
@@ -138,7 +140,7 @@ def _of(ended: Ended, at: Phase) -> Iterator[tuple[str, Value]]:
         tracing.VERSION_SERVED: ended.version_served,
     }
     yield from ((name, value) for name, value in told.items() if value)
-    if ended.status is not grpc.StatusCode.OK:
+    if ended.status is not _OK:
         yield tracing.PHASE, at.word
     if ended.rpc.way == "stream":
         yield tracing.MESSAGES_RECEIVED, ended.messages_received
@@ -147,7 +149,7 @@ def _of(ended: Ended, at: Phase) -> Iterator[tuple[str, Value]]:
 
 def _outcome(status: grpc.StatusCode, reason: str) -> Mapping[str, Value]:
     told: dict[str, Value] = {tracing.RPC_STATUS: status.name}
-    if status is not grpc.StatusCode.OK:
+    if status is not _OK:
         told[tracing.ERROR_TYPE] = status.name
     if reason:
         told[tracing.REASON] = reason
@@ -175,4 +177,4 @@ def _words(status: grpc.StatusCode, error: HeadraceError | None) -> str:
 
 
 def _status(status: grpc.StatusCode, words: str) -> Status:
-    return Status(StatusCode.UNSET) if status is grpc.StatusCode.OK else Status(StatusCode.ERROR, words)
+    return Status(StatusCode.UNSET) if status is _OK else Status(StatusCode.ERROR, words)

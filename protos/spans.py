@@ -120,14 +120,14 @@ class Spans:
         if not self.on:
             return NOWHERE
         flags = TraceFlags(_BOTH) if sampled else _RANDOM
-        context = SpanContext(random.getrandbits(128) or 1, _id(), is_remote=False, trace_flags=flags)
+        context = SpanContext(random.getrandbits(128) or 1, new_id(), is_remote=False, trace_flags=flags)
         return Place(context, INVALID_SPAN_CONTEXT)
 
-    def under(self, parent: SpanContext, more: int = 0) -> Place:
-        """The place of a span under another, with its flags and some more."""
+    def under(self, parent: SpanContext, more: int = 0, span_id: int = 0) -> Place:
+        """The place of a span under another, with its flags and some more; `span_id`: where that was given out."""
         flags = TraceFlags(parent.trace_flags & _BOTH | more)
         context = SpanContext(
-            parent.trace_id, _id(), is_remote=False, trace_flags=flags, trace_state=parent.trace_state
+            parent.trace_id, span_id or new_id(), is_remote=False, trace_flags=flags, trace_state=parent.trace_state
         )
         return Place(context, parent)
 
@@ -193,5 +193,6 @@ def to(otlp: str | None, service: str, scope: str, *, sample: float = 1.0, slow:
     return Spans(scope, sending(otlp), resource(service), sample=sample, slow=slow)
 
 
-def _id() -> int:
+def new_id() -> int:
+    """The id of a span."""
     return random.getrandbits(64) or 1
