@@ -97,7 +97,9 @@ local function refuse(handle, where, status, id)
     return
   end
   if refusal == RULES.refusals.internal then
-    handle:logErr(format("request %s: the worker says %s: %s", id, status, sub(gsub(words, "%c", " "), 1, RULES.longest_line)))
+    local noted = handle:streamInfo():dynamicMetadata():get(RULES.noted)
+    local said = sub(gsub(words, "%c", " "), 1, RULES.longest_line)
+    handle:logErr(format("request %s, trace %s: the worker says %s: %s", id, noted and noted.trace_id or "-", status, said))
   end
   if #id ~= 32 or find(id, "%X") then
     id = sub(RULES.placeholder, 1, 32) -- nobody knows it

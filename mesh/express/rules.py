@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Final, Literal
 
+from mesh.express.lines import NOTED
 from mesh.express.traced import TRACED
 
 Lua = str | int | float | bool | Sequence["Lua"] | Mapping[str, "Lua"]
@@ -166,6 +167,7 @@ def _of_answers(rules: Rules) -> Mapping[str, Lua]:
         "of_tokens": words.of_tokens,
         "longest": words.longest,
         "longest_line": _LONGEST_LINE,
+        "noted": NOTED,
         "placeholder": PLACEHOLDER,
         "refusals": {name: _refusal(getattr(rules, name)) for name in refusals},
     }
