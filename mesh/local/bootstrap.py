@@ -15,6 +15,13 @@ _PAGES: Final = (
     r"/(|certs|clusters|config_dump|help|hot_restart_version|listeners|memory|ready|server_info|stats(/prometheus)?)"
     r"(\?.*)?"
 )
+# As Istio's sidecars have them (tools/packaging/common/envoy_bootstrap.json), so that Prometheus finds the same names.
+_TAGS: Final[Json] = {
+    "cluster_name": r"^cluster(\.(.+);)",
+    "http_conn_manager_prefix": r"^http\.(((?:[_.[:digit:]\w]*|[_\[\]aAbBcCdDeEfF[:digit:]\w\:]*));\.)",
+    "response_code": r"_rq(_(\d{3}))$",
+    "response_code_class": r"_rq(_(\dxx))$",
+}
 
 # As the gateway's own spans leave; by itself Envoy sends five together, each with a call of its own.
 _RUNTIME: Final[Json] = {"tracing.opentelemetry.flush_interval_ms": 500, "tracing.opentelemetry.min_flush_spans": 512}
@@ -35,6 +42,10 @@ def bootstrap(workload: Workload, folder: Path, roots: Json) -> Json:
             "lds_config": source(folder / LISTENERS),
         },
         "static_resources": {"secrets": [roots]},
+        "stats_config": {
+            "use_all_default_tags": False,
+            "stats_tags": [{"tag_name": name, "regex": regex} for name, regex in _TAGS.items()],
+        },
         "stats_flush_interval": "1s",  # latencies are up to date within it
         "layered_runtime": {"layers": [{"name": "fixed", "static_layer": _RUNTIME}]},
     }

@@ -14,6 +14,9 @@ install github.com/bojand/ghz/cmd/ghz@v0.121.0
 install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
 install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11
 install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0
+install helm.sh/helm/v4/cmd/helm@v4.3.1
+install github.com/prometheus/alertmanager/cmd/alertmanager@v0.28.1  # Debian's wants a file of its package in /usr/share
+install github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 build istio-oracle istio-oracle .
 build istio-oracle istioctl istio.io/istio/istioctl/cmd/istioctl
 build kube-apiserver etcd go.etcd.io/etcd/server/v3
@@ -27,5 +30,19 @@ if [ ! -e "$out/silero_vad.onnx" ]; then  # a model that keeps state; its packag
   python3 -m pip download --quiet --no-deps --dest "$scratch" silero-vad==6.2.3
   python3 -m zipfile -e "$scratch"/silero_vad-*.whl "$scratch"
   mv "$scratch/silero_vad/data/silero_vad.onnx" "$out/"
+  rm -r "$scratch"
+fi
+if [ ! -e "$out/prometheus-operator-crd" ]; then  # what the operator takes, as its own schemas say
+  module=$(cd / && go mod download -json github.com/prometheus-operator/prometheus-operator@v0.92.1 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  cp -r --no-preserve=mode "$module/example/prometheus-operator-crd" "$out/"
+fi
+if [ ! -x "$out/promtool" ] && command -v apt-get >/dev/null; then  # Debian's, unpacked: installed, they would run as services
+  scratch=$(mktemp -d)
+  if (cd "$scratch" && apt-get download -qq prometheus prometheus-alertmanager); then
+    for package in "$scratch"/*.deb; do dpkg -x "$package" "$scratch"; done
+    cp "$scratch"/usr/bin/{amtool,prometheus,promtool} "$out/"
+  else
+    echo "no prometheus to be had: the tests with it are skipped" >&2
+  fi
   rm -r "$scratch"
 fi
