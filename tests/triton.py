@@ -29,7 +29,7 @@ _THERE = sys.platform == "linux" and platform.machine() == "x86_64" and importli
 needs_triton = pytest.mark.skipif(
     not _THERE, reason="no Triton: pip install 'headrace[triton]' on Linux on x86-64, with Python before 3.13"
 )
-_METRICS = re.compile(r" metrics on http://(\S+)/metrics\n")
+_METRICS = re.compile(r"metrics on http://(\S+?)/metrics")
 QUICKLY = "--disable-auto-complete-config"  # configurations are complete: Triton need not run each model for that first
 
 

@@ -38,7 +38,8 @@ if [ ! -e "$out/prometheus-operator-crd" ]; then  # what the operator takes, as 
 fi
 if [ ! -x "$out/promtool" ] && command -v apt-get >/dev/null; then  # Debian's, unpacked: installed, they would run as services
   scratch=$(mktemp -d)
-  if (cd "$scratch" && apt-get download -qq prometheus prometheus-alertmanager); then
+  fetch() { (cd "$scratch" && apt-get download -qq prometheus prometheus-alertmanager); }
+  if fetch 2>/dev/null || (apt-get update -qq && fetch); then
     for package in "$scratch"/*.deb; do dpkg -x "$package" "$scratch"; done
     cp "$scratch"/usr/bin/{amtool,prometheus,promtool} "$out/"
   else
