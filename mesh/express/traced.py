@@ -6,10 +6,13 @@ the Python lane would. Source: https://opentelemetry.io/docs/specs/semconv/rpc/g
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import grpc
 
 from mesh.envoy.proto import HTTP_CONNECTION_MANAGER, ROUTER, ROUTER_FILTER, Json, named, typed
 from mesh.express.clusters import pipe
@@ -81,4 +84,14 @@ def listener(tracing: Tracing, socket: Path, *, tells: bool) -> Json:
 def _tags(tracing: Tracing) -> list[Json]:
     fixed: list[Json] = [{"tag": name, "literal": {"value": value}} for name, value in tracing.fixed.items()]
     found: list[Json] = [{"tag": name, "request_header": {"name": key}} for name, key in tracing.of_metadata.items()]
-    return [*fixed, *found, {"tag": tracing.status, "value": "%GRPC_STATUS(SNAKE_STRING)%"}]
+    return [*fixed, *found, {"tag": tracing.status, "value": _status()}]
+
+
+def _status() -> str:
+    """The status by gRPC's name; none for the call to the worker, of whose end Envoy's own word would be UNKNOWN."""
+    names = {str(code.value[0]): code.name for code in grpc.StatusCode}
+    said = "{" + ", ".join(f"{number!r}: {name!r}" for number, name in names.items()) + "}"
+    operators = [
+        {"command": "CEL", "param": f"{said}[response.{where}['grpc-status']]"} for where in ("trailers", "headers")
+    ]
+    return f"%COALESCE({json.dumps({'operators': operators})})%"

@@ -60,6 +60,7 @@ async def test_spans_are_those_of_the_python_lane(tmp_path: Path) -> None:
     assert [ours[name] for name in same] == [theirs[name] for name in same]
     assert ours["headrace.request.id"] == told["x-request-id"]
     assert ours["server.address"] == "digits.models.svc:8001"
+    assert "rpc.response.status_code" not in attributes(client)  # rather than a wrong one
 
 
 async def until_exported(world: World, traces: Sink) -> list[trace_pb2.Span]:
