@@ -1,7 +1,7 @@
 """What operators see over HTTP. Law: nothing here is secret, and nothing here changes anything.
 
-`/healthz`: the process lives. `/readyz`: calls may come (503 while not). `/config`: the settings in use. `/metrics`:
-what is counted, in the form that whoever asks likes best (`protos.metrics.prometheus`).
+`/healthz`: the process lives. `/readyz`: calls may come (503 while not, and why). `/config`: the settings in use.
+`/metrics`: what is counted, in the form that whoever asks likes best (`protos.metrics.prometheus`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def application(
         return web.Response(text="ok\n")
 
     async def readyz(_request: web.Request) -> web.Response:
-        ready = readiness.ready
-        return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
+        why_not = readiness.why_not
+        return web.Response(text=f"not ready: {why_not}\n" if why_not else "ready\n", status=503 if why_not else 200)
 
     async def config(_request: web.Request) -> web.Response:
         return web.Response(text=shown(settings()), content_type="application/json")

@@ -26,7 +26,16 @@ class Readiness:
     @property
     def ready(self) -> bool:
         """Whether new calls are welcome."""
-        return self._verifiable() and not self._draining.is_set() and not self._unaccountable()
+        return not self.why_not
+
+    @property
+    def why_not(self) -> str:
+        """Why they are not; empty where they are."""
+        if self._draining.is_set():
+            return "it stops"
+        if self._unaccountable():
+            return "the audit cannot be written"
+        return "" if self._verifiable() else "it has no issuer's keys, or the Envoy in front is not there"
 
     @property
     def closing(self) -> bool:

@@ -1,7 +1,8 @@
 """Which refusals are logged, and how. Law: an outage shows at once, and no caller can fill the log.
 
 What we did not foresee gets a line for each call, with the request id that its caller was told. Everything else gets a
-line for each reason and model once in a while.
+line for each reason and model once in a while; and a few, where the private words differ, so that one caller does not
+hide all others.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from typing import Final
+from zlib import crc32
 
 from protos.boundary import as_error
 from protos.complaints import Complaints
@@ -16,6 +18,7 @@ from protos.errors import HeadraceError, Reason
 
 log = logging.getLogger("headrace.gateway")
 
+_APART: Final = 8  # lines of one reason and model at a time, at most
 _LONGEST: Final = 500  # characters; what a worker or a token says may be long
 
 
@@ -34,7 +37,8 @@ class Refusals:
             if exception is not error:
                 self._complaints.warn(type(exception).__name__, f"request {request_id or '-'}:", exc_info=exception)
         elif error.reason is not None:
-            self._complaints.warn((error.reason, model), f"refused{of_model}: {_line(str(error))}")
+            words = _line(str(error))
+            self._complaints.warn((error.reason, model, crc32(words.encode()) % _APART), f"refused{of_model}: {words}")
         return error
 
 

@@ -17,10 +17,10 @@ from headrace.printable import printable
 
 
 class Console(rich.console.Console):
-    """Standard output, without rich's colouring of numbers and the like, and with no text that a terminal obeys."""
+    """Standard output, without rich's colouring of numbers and its pictures, and with no text that a terminal obeys."""
 
     def __init__(self) -> None:
-        super().__init__(highlight=False)
+        super().__init__(highlight=False, emoji=False)
 
     def render(
         self, renderable: rich.console.RenderableType, options: rich.console.ConsoleOptions | None = None

@@ -32,6 +32,7 @@ _COPIES: Final = ("membership_total", "membership_healthy")
 _FILTER: Final = "|".join(
     (MEASURED, *(f"^{name}$" for name in (_ALL_ACTIVE, _PYTHONS)), *(rf"^cluster\..*\.{name}$" for name in _COPIES))
 )
+_SOME_READY: Final = "%s: %.0f of %.0f copies are ready"
 _MICROSECONDS, _MILLISECONDS = 1e-6, 1e-3
 
 
@@ -48,6 +49,7 @@ class Counting:
         self._methods = frozenset(counts.methods.values())
         self._before: dict[Tags, Sequence[Bin]] = {}
         self._numbers: Mapping[str, float] = {}
+        self._ready: Mapping[Labels, float] = {}
         self._one_at_a_time = asyncio.Lock()
         self._complaints = Complaints(log, time.monotonic, 60.0)
         self._registry = registry = Registry(time.time)
@@ -78,11 +80,25 @@ class Counting:
                 found, self._numbers = await asyncio.to_thread(_read, page)
                 if before is self._before:  # or else it is what one has said before it died
                     self._take(found)
+                    self._tell_of_copies()
         except RuntimeError:  # the door is closed, and there is no Envoy any more
             self._numbers = {}
         except (UnreachableError, TimeoutError, ValueError) as error:
             self._numbers = {}
             self._complaints.warn("unread", f"what the Envoy in front has counted cannot be read: {error!r}")
+
+    def _tell_of_copies(self) -> None:
+        """In the log, where another number of copies is ready than the last time."""
+        every, ready = self._copies(_COPIES[0]), self._copies(_COPIES[1])
+        for one, number in ready.items():
+            before, total = self._ready.get(one, number), every.get(one, number)
+            if number != before:
+                name = " ".join(one)
+                if number:
+                    log.log(logging.WARNING if number < before else logging.INFO, _SOME_READY, name, number, total)
+                else:
+                    log.error("%s: no copy is ready", name)
+        self._ready = ready
 
     def _take(self, found: Mapping[Tags, Sequence[Bin]]) -> None:
         for tags, bins in found.items():

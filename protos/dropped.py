@@ -15,6 +15,8 @@ class Signal(StrEnum):
     """What is counted: the label `headrace_signal` of `headrace.telemetry.dropped`."""
 
     SPANS = "spans"
+    SPANS_OVER_LIMIT = "spans_over_limit"
+    """Of calls that nobody sampled, but that failed or were slow, as others at the same time (`protos.spans`)."""
     METRICS = "metrics"
     LOGS = "logs"
     ACCESS_LOG = "access_log"

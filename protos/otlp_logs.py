@@ -7,22 +7,29 @@ process its resource's (https://opentelemetry.io/docs/specs/otel/logs/data-model
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from opentelemetry._logs import LogRecord
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
-from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs._internal import std_to_otel
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from protos import tracing
 from protos.batches import Lines
 from protos.line import Line
+from protos.takes import LOGS, refused
 
+log = logging.getLogger("headrace.telemetry")
+
+_ASK_AGAIN: Final = 60.0  # seconds
 _LAST_WORDS: Final = 1.0  # seconds in which what is left is sent when the process ends
 _OF_THE_RECORD: Final = (tracing.TRACE_ID, tracing.SPAN_ID)
 
@@ -34,11 +41,42 @@ def sending(service: str, otlp: str) -> Iterator[Callable[[Line], None]]:
         Resource.create({"service.name": service, "process.pid": os.getpid()}), shutdown_on_exit=False
     )
     exporter = OTLPLogExporter(endpoint=otlp, insecure=otlp.startswith("http://"), timeout=5)
-    provider.add_log_record_processor(Lines(exporter, _LAST_WORDS))
+    provider.add_log_record_processor(Lines(_WhereTaken(exporter, otlp), _LAST_WORDS))
     try:
         yield lambda line: provider.get_logger(line.logger).emit(_record(line))
     finally:
         provider.shutdown()
+
+
+class _WhereTaken(LogRecordExporter):
+    """Sends to who takes lines; who does not is asked once in a while, and misses none."""
+
+    def __init__(self, exporter: LogRecordExporter, otlp: str) -> None:
+        self._exporter = exporter
+        self._otlp = otlp
+        self._ask_at = 0.0  # on the monotonic clock
+        self._refused = False
+        self._told = False
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Send a batch, or let go of it."""
+        if (now := time.monotonic()) >= self._ask_at:
+            self._refused = refused(self._otlp, LOGS)
+            self._ask_at = now + _ASK_AGAIN
+            if self._refused and not self._told:
+                self._told = True
+                log.info("%s takes no log lines: they are not sent", self._otlp)
+        if self._refused:
+            return LogRecordExportResult.SUCCESS
+        return self._exporter.export(batch)
+
+    def shutdown(self) -> None:
+        """End what is under way."""
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK gives it no return type
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """As the exporter does."""
+        return self._exporter.force_flush(timeout_millis)
 
 
 def _record(line: Line) -> LogRecord:

@@ -142,7 +142,7 @@ class Spans:
             return False
         if self._has_room(failure or SLOW):
             return True
-        self._lost(Signal.SPANS)
+        self._lost(Signal.SPANS_OVER_LIMIT)
         return False
 
     def add(self, made: Made) -> None:

@@ -23,7 +23,7 @@ from workers.statistics import Counted
 
 _OF_VERSION: Final = (tracing.MODEL, tracing.VERSION_SERVED)
 _OF_GPU: Final = (tracing.HW_ID, tracing.HW_NAME)
-_SIGNALS: Final = (Signal.SPANS, Signal.METRICS, Signal.LOGS)
+_SIGNALS: Final = (Signal.SPANS, Signal.SPANS_OVER_LIMIT, Signal.METRICS, Signal.LOGS)
 CALL_DURATION: Final = Described(
     "rpc.server.call.duration",
     Kind.HISTOGRAM,

@@ -35,7 +35,8 @@ class Wrong:
 class Verified:
     """What was found. `before`: the line before the first; `lost`: calls that the audit itself says it lacks.
 
-    `torn`: pieces that are no lines, and of which the audit says so; `open`: bytes at the end without an end of a line.
+    `torn`: pieces that are no lines, and of which the audit says so; `open`: bytes at the end without an end of a line;
+    `begun`: processes that have not said that they have ended, by their pids, with the lines in which they began.
     """
 
     before: Link = BEGINNING
@@ -44,6 +45,7 @@ class Verified:
     lost: int = 0
     torn: int = 0
     open: int = 0
+    begun: dict[object, list[int]] = field(default_factory=dict)
     wrong: Wrong | None = None
     expected: set[Link] = field(default_factory=set)
 
@@ -143,11 +145,23 @@ def _take(line: bytes, found: Verified) -> None:
     link = link_of(line)
     if link is None:
         raise ValueError("no line of an audit")
-    if line.startswith(_ABOUT) and isinstance(lost := _about(line).get("lost"), int):
-        found.lost += lost
+    if line.startswith(_ABOUT):
+        _say(_about(line), link, found)
     found.last = link
     found.lines += 1
     _seen(link, found)
+
+
+def _say(told: dict[str, object], link: Link, found: Verified) -> None:
+    """What the audit says of itself."""
+    if isinstance(lost := told.get("lost"), int):
+        found.lost += lost
+    begun = found.begun.setdefault(told.get("pid"), [])
+    match told.get(tracing.AUDIT):
+        case "start":
+            begun.append(link.seq)
+        case "stop" if begun:
+            begun.pop()
 
 
 def _seen(link: Link, found: Verified) -> None:

@@ -94,6 +94,7 @@ def _last(source: Source, wanted: Wanted, output: Output) -> None:
     if output is Output.JSON:
         typer.echo(json.dumps([asdict(one) for one in found]))
     elif found:
+        console.print(f"traces at {source.url}", style="dim", markup=False, soft_wrap=True)
         console.print(listing(found, console.options))
     else:
         console.print(f"no such traces at {source.url}", markup=False, soft_wrap=True)

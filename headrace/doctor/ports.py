@@ -19,7 +19,8 @@ from headrace.doctor.finding import Finding, Level
 from headrace.listening import tried
 
 _AREA: Final = "ports"
-_READY: Final = {(200, "ready"): True, (503, "not ready"): False}
+_LONGEST: Final = 256  # bytes of an answer
+_READY: Final = {(200, "ready"), (503, "not ready")}
 
 
 async def ports(listen: Listen, session: aiohttp.ClientSession) -> AsyncIterator[Finding]:
@@ -42,7 +43,7 @@ def _addresses(listen: Listen) -> Iterator[tuple[str, str]]:
         yield "listen.asked", listen.asked
 
 
-def _finding(what: str, key: str, code: int | None, why: str, *, ready: bool | None) -> Finding:
+def _finding(what: str, key: str, code: int | None, why: str, *, ready: str | None) -> Finding:
     if not why:
         return Finding(_AREA, "ok", f"{what} can be taken")
     if code != errno.EADDRINUSE:
@@ -51,10 +52,9 @@ def _finding(what: str, key: str, code: int | None, why: str, *, ready: bool | N
     if ready is None:
         do = f"end who has it (ss -ltnp tells), or choose another {key}"
         return Finding(_AREA, "error", f"somebody listens at {what}, and no /readyz says that it is headrace", do)
-    level: Level = "ok" if ready else "warning"
-    state = "ready" if ready else "not ready"
-    do = "" if ready else "its log says why: it stops, or has no issuer's keys"
-    return Finding(_AREA, level, f"somebody listens at {what}: headrace, says /readyz, {state}", do)
+    level: Level = "ok" if ready == "ready" else "warning"
+    do = "" if ready == "ready" else "its log says more"
+    return Finding(_AREA, level, f"somebody listens at {what}: headrace, says /readyz, {ready}", do)
 
 
 def _taking(address: str) -> tuple[int | None, str]:
@@ -67,11 +67,11 @@ def _taking(address: str) -> tuple[int | None, str]:
     return None, ""
 
 
-async def _ready(admin: str, session: aiohttp.ClientSession) -> bool | None:
-    """What headrace says at its admin address; None where somebody else answers, or nobody."""
+async def _ready(admin: str, session: aiohttp.ClientSession) -> str | None:
+    """What headrace says at its admin address: `ready`, or `not ready: WHY`; None where it is not headrace."""
     try:
         async with session.get(f"http://{admin}/readyz", allow_redirects=False) as response:
-            said = await response.content.read(64)
+            said = (await response.content.read(_LONGEST)).decode(errors="replace").strip()
     except (aiohttp.ClientError, OSError):  # TimeoutError is one
         return None
-    return _READY.get((response.status, said.decode(errors="replace").strip()))
+    return said if (response.status, said.partition(":")[0]) in _READY else None

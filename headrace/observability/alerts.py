@@ -202,7 +202,7 @@ def _gateways(timing: Timing) -> Iterator[Alert]:
 def _told(timing: Timing) -> Iterator[Alert]:
     yield Alert(
         "HeadraceTelemetryDropped",
-        f"sum {series.by(series.SIGNAL, 'instance')} ({series.rate(series.DROPPED, timing.rate)}) > 0",
+        f"sum {series.by(series.SIGNAL, 'instance')} ({series.rate(series.DROPPED, timing.rate, series.LOST)}) > 0",
         timing.late,
         "warning",
         "{{ $labels.instance }}: {{ $labels.headrace_signal }} are lost",

@@ -71,6 +71,9 @@ _OURS: Final = ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS", "ABORTED", "D
 FAILED: Final = (f'{STATUS}=~"{"|".join(_OURS)}"', f'{REASON}="OVERLOADED"')
 """Calls that use up the error budget are those of either kind (docs/decisions/0038); the rest are callers' mistakes."""
 
+LOST: Final = f'{SIGNAL}!="spans_over_limit"'
+"""Who has a flood of failures keeps the spans of some of them: no others are missed."""
+
 
 def by(*labels: str) -> str:
     """The clause of an aggregation."""

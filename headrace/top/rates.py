@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from headrace.top.read import OK, Admission, Buckets, Call, Copies, Look, Version
+from protos.dropped import Signal
 
 _P50, _P99 = 0.5, 0.99
 _LANE: Final = "express"
@@ -111,7 +112,11 @@ def view(
         rows=_rows(calls, times, after, behind, seconds),
         refused=_largest({reason: more / seconds for reason, more in refused.items() if reason and more}),
         admission={model: one for model, one in after.admission.items() if chosen(model)},
-        lost={signal: more / seconds for signal, more in _since(before.dropped, after.dropped).items() if more},
+        lost={
+            signal: more / seconds
+            for signal, more in _since(before.dropped, after.dropped).items()
+            if more and signal != Signal.SPANS_OVER_LIMIT
+        },
         ready=after.ready,
         config_refused=after.config_refused,
         audit_failing=after.audit_failing,

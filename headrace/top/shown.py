@@ -124,7 +124,7 @@ def _of_model(row: Row, view: View) -> Sequence[Text]:
 def _notes(view: View, width: int) -> Iterator[Text]:
     """What else there is to tell, in lines of this width."""
     if not view.ready:
-        yield _line("the gateway is not ready: it has no keys, drains, or its door is closed", "bold red")
+        yield _line("the gateway is not ready: its /readyz says why", "bold red")
     if view.config_refused:
         yield _line("the configuration as it is now is refused: headrace config check says why", "bold red")
     if view.audit_failing:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from headrace.printable import printable
-from headrace.traces.spans import Event, Link, Span, Value
+from headrace.traces.spans import Event, Span, Value
 from headrace.traces.tree import Place
 from protos import tracing
 
@@ -23,10 +23,14 @@ _NAMED: Final[Mapping[str, str]] = {
     tracing.REASON: "reason",
     tracing.BATCH_SIZE: "batch of",
     tracing.QUEUE_TIME: "queued",
+    tracing.COMPUTE_TIME: "computed in",
+    tracing.PHASE: "ended in",
 }
+_TIMES: Final = (tracing.QUEUE_TIME, tracing.COMPUTE_TIME)  # seconds
 _OURS: Final = "headrace."
 _ELSEWHERE: Final = (tracing.REQUEST_ID,)  # told of the whole trace
 _FEW: Final = 8  # events, links
+_LITTLE: Final = 5e-6  # seconds: what takes less is not told
 _METHOD: Final = re.compile(r"[\w.]+/(\w+)")
 
 
@@ -60,7 +64,7 @@ def of_place(places: Sequence[Place], at: int) -> str:
         *([f"attempt {place.attempt} of {place.attempts}"] if place.attempts else []),
         *_attributes(place.span.attributes, _above(places, at)),
         *([_events(place.span)] if place.span.events else []),
-        *([_links(place.span.links)] if place.span.links else []),
+        *_links(place.span),
         *([f"{place.span.dropped} more that was dropped"] if place.span.dropped else []),
         *([f"its parent {place.span.parent} is not here"] if place.orphan else []),
     ]
@@ -81,20 +85,32 @@ def _attributes(own: Mapping[str, Value], above: Mapping[str, Value]) -> Sequenc
     others = {
         key: key.removeprefix(_OURS).replace(".", " ")
         for key in own
-        if key.startswith(_OURS) and key not in _NAMED and key not in _ELSEWHERE
+        if key.startswith(_OURS) and key not in _NAMED and key not in _ELSEWHERE and not key.startswith(tracing.PHASES)
     }
     named = {**_NAMED, **others}
     return [
         f"{words} {_value(key, own[key])}"
         for key, words in named.items()
         if own.get(key, "") != "" and own[key] != above.get(key) and (key, own[key]) != (tracing.BATCH_SIZE, 1)
+    ] + _phases(own)
+
+
+def _phases(own: Mapping[str, Value]) -> list[str]:
+    """Where the time went, in the order of the call."""
+    spent = [
+        f"{key.removeprefix(tracing.PHASES)} {_ms(value)}"
+        for key, value in own.items()
+        if key.startswith(tracing.PHASES) and isinstance(value, int | float) and value >= _LITTLE
     ]
+    return [" · ".join(spent)] if spent else []
 
 
 def _value(key: str, value: Value) -> str:
-    if key == tracing.QUEUE_TIME and isinstance(value, int | float):
-        return f"{value * 1000:.2f} ms"
-    return str(value)
+    return _ms(value) if key in _TIMES and isinstance(value, int | float) else str(value)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.2f} ms"
 
 
 def _events(span: Span) -> str:
@@ -104,9 +120,12 @@ def _events(span: Span) -> str:
     return "events: " + "; ".join([*map(said, span.events[:_FEW]), *_more(len(span.events))])
 
 
-def _links(links: Sequence[Link]) -> str:
-    traces = list(dict.fromkeys(link.trace for link in links))
-    return "linked to " + "; ".join([*(f"trace {trace}" for trace in traces[:_FEW]), *_more(len(traces))])
+def _links(span: Span) -> Sequence[str]:
+    """The other traces that it has to do with."""
+    traces = [trace for trace in dict.fromkeys(link.trace for link in span.links) if trace != span.trace]
+    if not traces:
+        return []
+    return ["linked to " + "; ".join([*(f"trace {trace}" for trace in traces[:_FEW]), *_more(len(traces))])]
 
 
 def _more(number: int) -> Sequence[str]:

@@ -83,10 +83,10 @@ end
 
 local requests = 0
 
--- 32 hexadecimal digits, which no other call has.
+-- 32 hexadecimal digits, which no other call has; the first tell calls apart.
 local function request_id()
   requests = (requests + 1) % 4294967296
-  return format("%s%08x%08x", OF_THREAD, random(0, 4294967295), requests)
+  return format("%08x%s%08x", random(0, 4294967295), OF_THREAD, requests)
 end
 
 local function send(handle, lesson, model, dropped, timeout, trace)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event, Thread
 from typing import Final
 
-import grpc
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import Exemplar as TheirExemplar
 from opentelemetry.sdk.metrics.export import (
@@ -35,13 +34,12 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from protos.complaints import Complaints
 from protos.metrics.described import Kind
 from protos.metrics.snapshot import Distribution, Exemplar, Family, Labels, Snapshot, histograms, numbers
+from protos.takes import METRICS, refused
 
 log = logging.getLogger("headrace.metrics")
 
 EVERY: Final = 15.0  # seconds
 _WITHIN: Final = 5.0  # seconds that a collector has
-_EXPORT: Final = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
-_TLS: Final = grpc.ssl_channel_credentials()
 _LAST_WORDS: Final = 2.0  # seconds in which the last numbers are sent when the process ends
 
 
@@ -62,7 +60,7 @@ def sent(
 
     def send() -> None:
         nonlocal takes
-        if not takes and _refused(otlp):
+        if not takes and refused(otlp, METRICS):
             if takes is None:
                 log.info("%s takes no metrics: they are not sent", otlp)
             takes = False
@@ -92,14 +90,6 @@ def sent(
         over.set()
         thread.join(_LAST_WORDS)
         exporter.shutdown(timeout_millis=0)
-
-
-def _refused(otlp: str) -> bool:
-    """Whether the collector says that it takes no metrics: Jaeger, for one, does not."""
-    scheme, _, target = otlp.rstrip("/").partition("://")
-    with grpc.insecure_channel(target) if scheme == "http" else grpc.secure_channel(target, _TLS) as channel:
-        export: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_EXPORT)
-        return export.future(b"", timeout=_WITHIN).code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def metrics_data(snapshot: Snapshot, resource: Resource) -> MetricsData:
