@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.access_log import same, written_time
-from gateway.audit_chain import BEGINNING, Link, link_of, linked
+from gateway.audit_chain import BEGINNING, Link, follows, link_of, linked
 from protos import tracing
 
 log = logging.getLogger("headrace.gateway")
@@ -64,7 +64,7 @@ class AuditFile:
                 text += line
                 ends.append((len(text), link))
             written = os.write(file, text)
-            whole = [link for end, link in ends if end <= written]
+            whole = [link for end, link in ends if end - 1 <= written]  # one that lacks its newline alone gets it next
             self.last = whole[-1] if whole else self.last
             for _ in whole[len(ours) :]:
                 bodies.popleft()
@@ -94,7 +94,7 @@ class AuditFile:
             self.close()
 
     def _found(self, file: int) -> tuple[Sequence[bytes], bool]:
-        """What is to be said first, and whether a line has no end; `last` is then as it is there."""
+        """What is to be said first, and whether what is there has no end; `last` is then as it is there."""
         size = os.fstat(file).st_size
         if size == self._size:
             return (), False
@@ -103,6 +103,9 @@ class AuditFile:
         if link is None:
             return [self._begun(file, size, tail)], False
         self._further(link)
+        if torn and follows(torn, link):
+            self._further(link_of(torn))
+            return (), True
         self._size = size
         if not torn:
             return (), False

@@ -109,5 +109,13 @@ def who(name: str) -> Mapping[str, str]:
     """What is told of a caller; of a long name no more than fits."""
     subject, at, issuer = name.rpartition("@")
     parts = {tracing.ISSUER: issuer, tracing.SUBJECT: subject} if at else {}
-    told = {part: short(unquote(value, errors="surrogatepass")) for part, value in parts.items()}
+    told = {part: short(_unquoted(value)) for part, value in parts.items()}
     return {tracing.CALLER: short(name), **told}
+
+
+def _unquoted(value: str) -> str:
+    """As it was before `Caller.name` quoted it; of a name that Envoy has cut within a character, all but that."""
+    try:
+        return unquote(value, errors="surrogatepass")
+    except UnicodeDecodeError:
+        return unquote(value)

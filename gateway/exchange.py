@@ -183,6 +183,10 @@ class Exchange:
         """Note what is asked for."""
         self.model, self._version = call.model, call.version
 
+    def asks_nothing(self) -> None:
+        """Of a stream's next message nothing is known yet: what the one before it asked for is not its own."""
+        self.model = self._version = ""
+
     def permitted(self, permit: Permit) -> None:
         """Note by which grant."""
         self._grant = permit.grant

@@ -99,22 +99,26 @@ class Steps:
                 exchange.enters(Phase.VERIFY)
                 caller = await self.verifier.verify(exchange.metadata)
                 exchange.enters(Phase.READ)
-                call = read_call(exchange.rpc, message)
-                exchange.asks(call)
+                exchange.asks_nothing()
                 now = self.now()
                 try:
+                    call = read_call(exchange.rpc, message)
+                    exchange.asks(call)
                     now.account()
                     permit, route = now.decide(exchange, caller, call)
+                    begins = permit.model not in models
+                    if begins:
+                        exchange.enters(Phase.ADMIT)
+                        running.enter_context(now.admission.streaming(permit))
+                        models.add(permit.model)
                 except HeadraceError as error:  # of which the stream's own end will say nothing
-                    self.refusals.told(error, exchange.request_id, call.model if call.model in now.catalog else "")
+                    model = exchange.model if exchange.model in now.catalog else ""
+                    self.refusals.told(error, exchange.request_id, model)
                     exchange.decided(error)
                     self.messages.received("")
                     raise
                 self.messages.received(permit.model)
-                if permit.model not in models:
-                    exchange.enters(Phase.ADMIT)
-                    running.enter_context(now.admission.streaming(permit))
-                    models.add(permit.model)
+                if begins:
                     exchange.decided()
                 exchange.enters(Phase.UPSTREAM)
                 return permit, route, now.upstream

@@ -23,6 +23,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, SpanContext, SpanKin
 from protos import dropped
 from protos.contract import SAMPLED_KEY
 from protos.dropped import Signal
+from protos.redacted import redacted
 from protos.tracing import LONGEST, resource, sending
 
 Value = str | int | float | bool
@@ -166,7 +167,7 @@ class Spans:
                 attributes=BoundedAttributes(attributes=made.attributes, max_value_len=LONGEST),
                 links=[Link(link) for link in made.links[:_MOST_LINKS]],
                 kind=made.kind,
-                status=made.status,
+                status=_without_secrets(made.status),
                 start_time=made.began,
                 end_time=made.ended,
                 instrumentation_scope=self._scope,
@@ -184,6 +185,11 @@ class Spans:
         left = min(_AT_ONCE, left + (now - then) * _A_SECOND)
         self._room[kind] = (left - 1 if left >= 1 else left, now)
         return left >= 1
+
+
+def _without_secrets(status: Status) -> Status:
+    """What workers say of a failure is theirs to choose, and some repeat what they were sent."""
+    return Status(status.status_code, redacted(status.description)) if status.description else status
 
 
 def to(otlp: str | None, service: str, scope: str, *, sample: float = 1.0, slow: float = 1.0) -> Spans:

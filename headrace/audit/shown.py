@@ -32,7 +32,7 @@ class Wanted:
         who = [told.get(name) for name in (tracing.CALLER, tracing.SUBJECT, tracing.ISSUER)]
         return (
             tracing.RPC_METHOD in told
-            and (self.since is None or told.get(tracing.TIME, "") >= self.since)
+            and (self.since is None or str(told.get(tracing.TIME, "")) >= self.since)
             and (not self.refused or told.get(tracing.DECISION) == "refused")
             and (self.request_id is None or told.get(tracing.REQUEST_ID) == self.request_id)
             and (self.model is None or _like(told.get(tracing.MODEL), self.model))
@@ -51,7 +51,7 @@ def _told(file: File) -> Iterator[tuple[bytes, Fields]]:
         for line in lines:
             try:
                 told = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(told, dict):
                 yield line.rstrip(b"\n"), told

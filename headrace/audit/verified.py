@@ -81,21 +81,21 @@ def _begins(file: File, before: File | None, found: Verified) -> Wrong | None:
 
 
 def _of_file(file: File, found: Verified, read: Callable[[int], None]) -> Wrong | None:
-    piece = b""  # that is no line
+    piece = bytearray()  # that is no line
     lines = _counted(file, read)
     ahead = next(lines, None)
     while ahead is not None:
         (at, line), ahead = ahead, next(lines, None)
         whole, end = line.removesuffix(b"\n"), line.endswith(b"\n")
         if not end and ahead is None and link_of(whole) is None:
-            found.open = len(piece + line)
+            found.open = len(piece) + len(line)
         elif link_of(whole) is None:
             piece += line
         elif not follows(whole, found.last) or not _told(piece, whole, found):
             after = ahead[1].removesuffix(b"\n") if ahead else b""
             return Wrong(_why(whole, after, found.last) if not piece else _unknown(found.last), file.path, at)
         else:
-            piece = b""
+            piece.clear()
             _take(whole, found)
     if piece and not found.open:
         return Wrong(_unknown(found.last), file.path)
@@ -131,7 +131,7 @@ def _unknown(last: Link) -> str:
     return f"what comes after line {last.seq} is no line of an audit"
 
 
-def _told(piece: bytes, line: bytes, found: Verified) -> bool:
+def _told(piece: bytearray, line: bytes, found: Verified) -> bool:
     """Whether there is no piece, or the line tells of it."""
     if not piece:
         return True
@@ -190,7 +190,7 @@ def _about(line: bytes) -> dict[str, object]:
     """A line about the audit itself; empty for any other."""
     try:
         told = json.loads(line) if line.startswith(_ABOUT) else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
 

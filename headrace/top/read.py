@@ -6,6 +6,7 @@ It is read as Prometheus's protobuf messages, in which a page of a thousand seri
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
@@ -128,10 +129,12 @@ def _of(families: Families, name: str) -> Iterator[tuple[Mapping[str, str], pb.M
 
 
 def _added(told: Iterable[tuple[Key, float]]) -> Mapping[Key, float]:
-    """Of each key all that is told, together."""
+    """Of each key all that is told, together. Raises ValueError: it is no number."""
     found: dict[Key, float] = {}
     for key, value in told:
         found[key] = found.get(key, 0.0) + value
+        if not math.isfinite(found[key]):
+            raise ValueError(f"{found[key]} of {key}")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal
 
@@ -10,11 +11,13 @@ from pydantic import BaseModel, Field, ValidationError
 from headrace.traces.spans import Event, Link, Span, Value
 
 _US: Final = 1000  # nanoseconds
+_INTEGER: Final = re.compile("-?[0-9]{1,19}")
+_MOST: Final = 2**64
 # What Jaeger makes of a span's own fields, and of how it came.
 _OWN: Final = ("span.kind", "error", "otel.status_code", "otel.status_description", "internal.span.format", "event")
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{1,32}$")]
-Time = Annotated[int, Field(ge=0, lt=2**64 // _US)]  # microseconds
+Time = Annotated[int, Field(ge=0, le=(2**64 - 1) // _US)]  # microseconds
 
 
 class NotJaeger(Exception):  # noqa: N818 - as Malformed
@@ -122,10 +125,10 @@ def _values(pairs: Sequence[_Pair]) -> Mapping[str, Value]:
 
 
 def _value(pair: _Pair) -> Value:
-    """Large integers come as texts."""
-    if pair.type == "int64" and isinstance(pair.value, str) and pair.value.removeprefix("-").isdecimal():
+    """Large integers come as texts; what is larger than any of Jaeger's stays one, or becomes one."""
+    if pair.type == "int64" and isinstance(pair.value, str) and _INTEGER.fullmatch(pair.value):
         return int(pair.value)
-    return pair.value
+    return str(pair.value) if isinstance(pair.value, int) and abs(pair.value) >= _MOST else pair.value
 
 
 def _without_own(values: Mapping[str, Value]) -> Mapping[str, Value]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import multiprocessing
+import os
 import resource
 import threading
 import time
@@ -52,6 +53,25 @@ def test_the_first_line_says_what_came_before(tmp_path: Path) -> None:
     assert [line["seq"] for line in rest] == [2, 3]
     assert path.stat().st_mode & 0o777 == 0o640
     assert verified(path).wrong is None
+
+
+@pytest.mark.parametrize("rotate", [MUCH, 300])
+def test_a_line_that_lacks_its_newline_alone_is_whole(
+    rotate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write = tmp_path / "audit.jsonl", os.write
+    file = made(path, rotate)
+    append(file, 1)
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda file, text: write(file, text[:-1]))
+        waiting = deque([b'{"n":2}'])
+        with pytest.raises(OSError, match="No space left"):
+            file.append(waiting)
+    assert not waiting
+    assert verified(path).wrong is None
+    append(file, 3)
+    append(made(path, rotate), 4)
+    assert (verified(path).wrong, names(path)) == (None, [1, 2, 3, 4])
 
 
 def test_another_process_goes_on_where_the_last_ended(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2
 
 from gateway import audit as module
-from gateway.audited import decision
+from gateway.audited import decision, with_who
 from gateway.ended import Ended
 from gateway.rpcs import RPCS
 from gateway.server import StartError
@@ -198,6 +198,36 @@ async def test_a_stream_tells_of_each_model_and_of_each_refusal(world: World) ->
         ("secret", "refused", "PERMISSION_DENIED"),
         ("digits", "allowed", "OK"),
     ]
+
+
+async def test_a_message_that_is_refused_before_or_after_its_grant_is_told_too(tmp_path: Path) -> None:
+    def one_at_a_time(config: dict[str, Any]) -> None:
+        audited()(config)
+        for grant in config["grants"]:
+            grant["limits"] = {"concurrency": 1}
+
+    async with worlds.world(tmp_path, one_at_a_time) as world:
+        held, stream = (world.channel.stream_stream(STREAM)(metadata=[world.bearer()], timeout=10) for _ in range(2))
+        await held.write(MESSAGE)
+        await held.read()
+        for message in (MESSAGE, b"\xff\xff\xff"):
+            await stream.write(message)
+            await stream.read()
+        told = await lines(world, 3)
+        held.cancel()
+        stream.cancel()
+    assert [
+        (line["headrace.decision"], line.get("headrace.reason"), line.get("headrace.model.name")) for line in told
+    ] == [
+        ("allowed", None, "digits"),
+        ("refused", "RATE_LIMITED", "digits"),
+        ("refused", "REQUEST_MALFORMED", None),
+    ]
+
+
+def test_a_name_that_was_cut_within_a_character_ends_nothing() -> None:
+    line = json.dumps({"headrace.caller": "al@https://id.ex%C3"}, separators=(",", ":")).encode()
+    assert json.loads(with_who(line))["headrace.subject"] == "al"
 
 
 async def fail(world: World) -> None:

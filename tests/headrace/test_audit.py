@@ -15,6 +15,7 @@ from gateway.access_log import Line, text_of
 from gateway.audit_file import AuditFile, rotated
 from gateway.audited import who
 from headrace.audit.files import in_order
+from headrace.audit.shown import Wanted, picked
 from headrace.audit.verified import verify as verified
 from tests.gateway import world as worlds
 from tests.gateway.tokens import Issuer
@@ -227,6 +228,18 @@ def test_a_word_of_before_the_first_file(files: list[Path]) -> None:
     files[0].unlink()
     assert verify(files[-1], "--expect", f"{last['seq']}:{last['chain']}").returncode == 0
     assert "line 3 is in no file here" in verify(files[-1], "--expect", f"3:{early['chain']}").stdout
+
+
+@pytest.mark.parametrize(
+    "junk", [b'{"headrace.audit":' + b"[" * 100_000, b'{"rpc.method":1,"time":5}', b"x\n" * 200_000]
+)
+def test_junk_is_told_of_and_ends_nothing(junk: bytes, path: Path) -> None:
+    good = path.read_bytes()
+    path.write_bytes(good + junk + b"\n")
+    assert verified(in_order([path]), [], lambda _size: None).wrong is not None
+    assert len(picked(in_order([path]), Wanted(since="2000"), 0)) >= 10
+    path.write_bytes(junk + b"\n" + good)
+    assert verified(in_order([path]), [], lambda _size: None).wrong is not None
 
 
 def test_a_line_that_is_being_written_is_no_mistake(path: Path) -> None:

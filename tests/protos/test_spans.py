@@ -84,3 +84,12 @@ def test_a_trace_that_another_began_says_so() -> None:
     given = tracing.extract([("traceparent", "00-" + "a1" * 16 + "-" + "b2" * 8 + "-00")])
     assert [world.spans.begin(each).given for each in (Context(), given)] == [False, True]
     assert isinstance(world.spans.first(sampled=True), Place)
+
+
+def test_what_a_worker_says_of_a_failure_is_told_without_secrets() -> None:
+    world = World(sample=1.0)
+    words = "no authorization: Bearer abcdef for eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0"
+    place = world.spans.begin(Context())
+    world.spans.add(Made("m", SpanKind.CLIENT, place, 0, 1, {}, Status(StatusCode.ERROR, words)))
+    (span,) = world.exporter.get_finished_spans()
+    assert span.status.description == "no authorization: [redacted] for [redacted]"

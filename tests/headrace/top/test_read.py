@@ -53,6 +53,14 @@ def workers() -> bytes:
     return exposed(registry.snapshot(), PROTOBUF)[1]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_refused(value: float) -> None:
+    gateway = Gateway()
+    gateway.gauges["headrace.calls.active"] = {("express",): value}
+    with pytest.raises(ValueError, match=r"nan|inf"):
+        look(0.0, gateway.page())
+
+
 @pytest.mark.parametrize("page", [b"", b"<html>", b"\xff" * 20, Gateway().page()[:-3], workers()])
 def test_what_is_no_page_of_a_gateway_is_refused(page: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of protobuf's, too

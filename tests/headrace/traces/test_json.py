@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from headrace.traces import read, written
 from headrace.traces.spans import Event, Link, Span
+from protos import tracing
 from tests.headrace.traces.some import BEGIN, TRACE, span
 
 SPANS = (
@@ -86,6 +88,18 @@ def test_what_is_no_jaegers_is_told(body: bytes) -> None:
     with pytest.raises(read.NotJaeger) as failed:
         read.traces(body)
     assert len(str(failed.value)) < 200
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "--5", 10**400])
+def test_numbers_that_are_none_of_jaegers_are_texts(value: object) -> None:
+    tag = {"key": tracing.QUEUE_TIME, "type": "int64", "value": value}
+    ((found,),) = read.traces(spoilt(tags=[tag]))
+    assert found.attributes == {tracing.QUEUE_TIME: str(value)}
+
+
+def test_the_last_moment_that_otlp_knows_is_read() -> None:
+    body = written.trace([replace(span("11"), start=2**64 - 1, end=2**64 - 1)])
+    assert read.traces(told(body))
 
 
 def test_nothing_is_nothing() -> None:
