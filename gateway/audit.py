@@ -96,13 +96,13 @@ class Audit:
         except queue.Full:
             self._lose(lines)
 
-    def _lose(self, lines: int) -> None:
+    def _lose(self, lines: int, why: str = "lines come faster than they can be written") -> None:
         dropped.add(Signal.AUDIT, lines)
         with self._losing:
             self._since = self._since or self._now()
             self._untold += lines
             self.lost += lines
-        self._fail("lines come faster than they can be written")
+        self._fail(why)
 
     def _fail(self, why: str) -> None:
         if not self._failed:
@@ -125,6 +125,13 @@ class Audit:
             yield
 
     def _take(self, some: Sequence[Line | bytes]) -> None:
+        try:
+            self._write_down(some)
+        except Exception:  # whatever it is, the audit goes on, and says that it lacks these
+            log.exception("lines of the audit cannot be made")
+            self._lose(len(some), "some cannot be made")
+
+    def _write_down(self, some: Sequence[Line | bytes]) -> None:
         for one in some:
             if isinstance(one, bytes):
                 self._taken += len(one)

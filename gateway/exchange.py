@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -185,7 +185,7 @@ class Exchange:
 
     def asks_nothing(self) -> None:
         """Of a stream's next message nothing is known yet: what the one before it asked for is not its own."""
-        self.model = self._version = ""
+        self.model = self._version = self._grant = ""
 
     def permitted(self, permit: Permit) -> None:
         """Note by which grant."""
@@ -248,7 +248,8 @@ class Exchange:
         """Tell of a message of a stream, which may go on: that it is refused, or else allowed."""
         status, reason = (error.status, error.reason or "") if error else (grpc.StatusCode.OK, "")
         for observe in self._around.of_messages:
-            observe(self._ended(status, reason, self.age, kept=False))
+            # What workers have had so far was of the messages before.
+            observe(replace(self._ended(status, reason, self.age, kept=False), upstream=0.0))
 
     def _ended(self, outcome: grpc.StatusCode, reason: str, duration: float, *, kept: bool) -> Ended:
         return Ended(

@@ -215,3 +215,18 @@ def test_another_process_is_followed_in_silence(path: Path) -> None:
     assert verified(path).wrong is None
     assert {told["pid"] for told in read(path) if "pid" in told} == {os.getpid()}
     assert isinstance(audit, Audit)
+
+
+def test_a_line_that_cannot_be_made_ends_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_line: bytes) -> bytes:
+        raise RuntimeError("what nobody thought of")
+
+    with opened(path) as audit:
+        monkeypatch.setattr(module, "with_who", fails)
+        audit.write_carried(b'{"n":1}\n')
+        until(lambda: audit.lost == 1)
+        monkeypatch.undo()
+        audit.write_carried(b'{"n":2}\n')
+        until(lambda: audit.written >= 3 and not audit.failing)
+    assert [one["lost"] for one in read(path) if "lost" in one] == [1]
+    assert any(one.get("n") == 2 for one in read(path))
