@@ -1,8 +1,8 @@
 """Which refusals are logged, and how. Law: an outage shows at once, and no caller can fill the log.
 
 What we did not foresee gets a line for each call, with the request id that its caller was told. Everything else gets a
-line for each reason and model once in a while; and a few, where the private words differ, so that one caller does not
-hide all others.
+line for each reason and model once in a while; and a few, where the private words begin otherwise, as those of another
+caller do: one shall not hide all others.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Refusals:
             if exception is not error:
                 self._complaints.warn(type(exception).__name__, f"request {request_id or '-'}:", exc_info=exception)
         elif error.reason is not None:
-            words = _line(str(error))
-            self._complaints.warn((error.reason, model, crc32(words.encode()) % _APART), f"refused{of_model}: {words}")
+            begins = crc32(error.private.partition(" ")[0].encode(errors="replace")) % _APART
+            self._complaints.warn((error.reason, model, begins), f"refused{of_model}: {_line(str(error))}")
         return error
 
 

@@ -12,7 +12,7 @@ import grpc
 METRICS: Final = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 LOGS: Final = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 _TLS: Final = grpc.ssl_channel_credentials()
-_WITHIN: Final = 5.0  # seconds
+_WITHIN: Final = 1.0  # seconds
 
 
 def refused(otlp: str, export: str) -> bool:

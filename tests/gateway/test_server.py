@@ -176,6 +176,15 @@ async def test_an_outage_is_seen_in_the_log_and_does_not_fill_it(
     assert "onnect" in lines[0]  # why: what gRPC says of the connection, for us alone
 
 
+async def test_one_caller_does_not_hide_another_in_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(30):
+        await refused(world.infer("none", metadata=[world.bearer()]))
+    await refused(world.infer("none", metadata=[world.bearer(sub="bob")]))
+    lines = [record.getMessage() for record in caplog.records if record.name == "headrace.gateway"]
+    assert len(lines) == 2
+    assert "tester@" in lines[0] and "bob@" in lines[1]
+
+
 async def test_calls_that_outlast_the_drain_are_ended(tmp_path: Path) -> None:
     async with held_up(tmp_path, drain="100ms") as (child, call, worker):
         child.send_signal(signal.SIGTERM)

@@ -92,6 +92,7 @@ def test_a_line_reaches_a_collector(sink: tuple[Collector, str], capfd: pytest.C
         thread = threading.Thread(target=raise_and_log, args=(call,))
         thread.start()
         thread.join()
+        assert not made.received.get(timeout=20).resource_logs  # it is asked whether it takes any
         (of_resource,) = made.received.get(timeout=20).resource_logs
     [written] = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     resource = {item.key: item.value.string_value for item in of_resource.resource.attributes}
@@ -155,3 +156,23 @@ def test_what_the_collector_does_not_take_is_counted_and_told_to_people_alone(
         "headrace.telemetry",
         "headrace.test",
     ]
+
+
+def test_who_takes_no_lines_is_told_of_once_and_misses_none(capfd: pytest.CaptureFixture[str]) -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(1))  # with no service: as Jaeger is for lines
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    before = lost()
+    try:
+        with logs.written(Logs("headrace-test", "json", f"http://127.0.0.1:{port}")):
+            for number in range(3):
+                log.warning("line %d", number)
+            deadline = time.monotonic() + 20
+            while "takes no log lines" not in capfd.readouterr().err:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+    finally:
+        server.stop(None).wait()
+    said = capfd.readouterr().err
+    assert "takes no log lines" not in said and "UNIMPLEMENTED" not in said
+    assert lost() == before
