@@ -148,8 +148,9 @@ def test_what_counts_as_decided(told: dict[str, Any], decided: str) -> None:
         rpc=RPCS[INFER],
         **{"reason": "", "grant": "", "upstream": 0.0, **told},
         **dict.fromkeys(("model", "version_asked", "version_served", "request_id", "trace_id", "peer"), ""),
-        **dict.fromkeys(("began", "duration", "received", "sent"), 0),
+        **dict.fromkeys(("began", "duration", "received", "sent", "messages_received", "messages_sent"), 0),
         caller=None,
+        kept=False,
     )
     assert decision(ended) == decided
 

@@ -137,7 +137,8 @@ def test_it_is_found_everywhere(places: Places, lane: str) -> None:
     trace_id, folder = TRACES[lane], places.folder
     if lane == "express":
         places.until_carried()
-    assert places.call(-2.0 if lane == "express" else -1.0, trace_id) is grpc.StatusCode.INTERNAL  # the caller has it: it made it up
+    # The caller has the trace's id: it made it up.
+    assert places.call(-2.0 if lane == "express" else -1.0, trace_id) is grpc.StatusCode.INTERNAL
     (accessed,) = found(lambda: lines(folder / "access.log", trace_id))
     assert (accessed["headrace.lane"], accessed["trace_id"]) == (lane, trace_id)
     request_id = accessed["headrace.request.id"]
