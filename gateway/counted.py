@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.ended import Ended, Observer
-from gateway.metrics import CALLS, DURATION, GATEWAY_DURATION, MESSAGES
+from gateway.metrics import CALLS, GATEWAY_DURATION, MESSAGES
 from mesh.catalog import Catalog
 from protos.metrics.instruments import Registry
+from protos.metrics.shared import DURATION
 from protos.metrics.snapshot import Exemplar
 
 LANE: Final = "python"

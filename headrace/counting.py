@@ -19,6 +19,7 @@ from mesh.envoy.admin import Admin, UnreachableError
 from mesh.express.counted import GONE, MEASURED, Bin, Carried, Counts, Sent, Tags, Unseen, numbers, read
 from protos.complaints import Complaints
 from protos.metrics.instruments import Registry
+from protos.metrics.shared import DURATION
 from protos.metrics.snapshot import Labels, Snapshot
 
 log = logging.getLogger("headrace.gateway.express")
@@ -52,7 +53,7 @@ class Counting:
         self._complaints = Complaints(log, time.monotonic, 60.0)
         self._registry = registry = Registry(time.time)
         self._calls = registry.counter(metrics.CALLS)
-        self._durations = registry.histogram(metrics.DURATION)
+        self._durations = registry.histogram(DURATION)
         self._within = registry.histogram(metrics.GATEWAY_DURATION)
         registry.asked(metrics.ACTIVE, self._active)
         registry.asked(metrics.COPIES, lambda: self._copies(_COPIES[0]))
