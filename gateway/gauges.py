@@ -14,7 +14,6 @@ from cryptography import x509
 
 from gateway.admission import Admission
 from gateway.audit import Audit
-from gateway.counted import LANE
 from gateway.in_force import InForce
 from gateway.metrics import (
     ACTIVE,
@@ -34,6 +33,7 @@ from gateway.readiness import Readiness
 from gateway.settings import Tls
 from gateway.verify import Result, TrustedIssuer, Verifier
 from mesh.catalog import Catalog
+from protos.contract import PYTHON_LANE
 from protos.metrics import process
 from protos.metrics.instruments import Registry
 from protos.metrics.shared import of_dropped
@@ -54,7 +54,7 @@ def of_each(
     def admitted(number: Callable[[str], int]) -> Callable[[], dict[Labels, float]]:
         return lambda: {(model,): number(model) for model in admission.told() if model in catalog()}
 
-    registry.asked(ACTIVE, lambda: {(LANE,): running()})
+    registry.asked(ACTIVE, lambda: {(PYTHON_LANE,): running()})
     registry.asked(LIMIT, admitted(lambda model: admission.told()[model].limit))
     registry.asked(RUNNING, admitted(lambda model: admission.told()[model].running))
     registry.asked(TOKENS, lambda: _tokens(verifier))
