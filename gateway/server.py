@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import grpc
 import grpc.aio
-from aiohttp import web
 from grpc_health.v1 import health
 
 from gateway import audited, files, gauges, logged, memory
@@ -45,7 +44,7 @@ from gateway.settings import Listen, Settings, Telemetry, Tls
 from gateway.sidecar import Sidecar
 from gateway.upstream import Upstream
 from gateway.verify import Verifier
-from protos import logs, reflection, spans
+from protos import logs, pages, reflection, spans
 from protos.contract import SERVICE
 from protos.last_words import LastWords
 from protos.metrics.instruments import Registry
@@ -373,17 +372,11 @@ def _credentials(tls: Tls) -> grpc.ServerCredentials:
 async def _admin(
     in_force: InForce, readiness: Readiness, numbers: Numbers | None, stack: contextlib.AsyncExitStack
 ) -> str | None:
-    settings = in_force.settings
-    if settings.listen.admin is None:
+    listen = in_force.settings.listen.admin
+    if listen is None:
         return None
-    host, _, port = settings.listen.admin.rpartition(":")
-    pages = application(lambda: in_force.settings, readiness, numbers.now if numbers else None)
-    runner = web.AppRunner(pages, access_log=None)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
+    shown = application(lambda: in_force.settings, readiness, numbers.now if numbers else None)
     try:
-        site = web.TCPSite(runner, host.strip("[]"), int(port))
-        await site.start()
+        return await stack.enter_async_context(pages.served(shown, listen))
     except OSError as error:
-        raise StartError(f"cannot listen on {settings.listen.admin} (admin): {error.strerror}") from None
-    return f"{host}:{runner.addresses[0][1]}"
+        raise StartError(f"cannot listen on {listen} (admin): {error.strerror}") from None
