@@ -16,10 +16,10 @@ from typing import Final
 from gateway import answer, audited, headers, lane
 from gateway.access_log import appending
 from gateway.audit import Audit
+from gateway.errors import StartError
 from gateway.exchange import LEEWAY
 from gateway.limits import LEASE
 from gateway.rpcs import RPCS
-from gateway.server import StartError
 from gateway.settings import Settings
 from headrace.counting import Counting
 from headrace.door import opened
