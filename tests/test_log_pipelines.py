@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from protos import tracing
 from protos.line import Line
@@ -27,7 +27,7 @@ STREAMS = {"logs-headrace-default", "logs-headrace.access-default", "logs-headra
 
 class Call:
     request_id = "abc"
-    span = NonRecordingSpan(SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(1)))
+    span_context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(1))
 
 
 def keys_of_a_line() -> set[str]:
