@@ -11,12 +11,11 @@ import json
 import logging
 import os
 import queue
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from protos import dropped, tracing
+from protos import dropped, rfc3339, tracing
 from protos.aside import aside
 from protos.complaints import Complaints
 from protos.dropped import Signal
@@ -139,12 +138,6 @@ def _lines(line: Line | bytes) -> int:
 
 def text_of(line: Line) -> bytes:
     """As it is written, with its end."""
-    fields = {tracing.TIME: written_time(line.began), **line.fields}
+    fields = {tracing.TIME: rfc3339.written(line.began), **line.fields}
     # In the order of the Envoy's; plain ASCII, so that what a caller calls a model ends no line.
     return f"{json.dumps(fields, sort_keys=True, separators=(',', ':'))}\n".encode()
-
-
-def written_time(nanoseconds: int) -> str:
-    """A time since the epoch as RFC 3339 has it, in UTC, to the millisecond."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1_000_000:03d}Z"

@@ -18,11 +18,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from gateway.access_log import Line, text_of, written_time
+from gateway.access_log import Line, text_of
 from gateway.audit_chain import Link
 from gateway.audit_file import AuditFile, body
 from gateway.audited import with_who
-from protos import dropped
+from protos import dropped, rfc3339
 from protos.aside import in_batches
 from protos.dropped import Signal
 
@@ -159,7 +159,7 @@ class Audit:
             if self._untold:
                 with self._losing:
                     lost, since, self._untold, self._since = self._untold, self._since, 0, 0
-                self._say("lost", lost=lost, since=written_time(since))
+                self._say("lost", lost=lost, since=rfc3339.written(since))
                 self._append()
         except OSError as error:
             self._fail(error.strerror or str(error))

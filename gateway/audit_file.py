@@ -21,9 +21,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from gateway.access_log import same, written_time
+from gateway.access_log import same
 from gateway.audit_chain import BEGINNING, Link, follows, link_of, linked
-from protos import tracing
+from protos import rfc3339, tracing
 
 log = logging.getLogger("headrace.gateway")
 
@@ -179,7 +179,7 @@ def _end(tail: bytes) -> tuple[Link | None, bytes]:
 
 def body(kind: str, now: int, **more: object) -> bytes:
     """Of a line about the audit itself."""
-    told = {tracing.AUDIT: kind, tracing.TIME: written_time(now), **more}
+    told = {tracing.AUDIT: kind, tracing.TIME: rfc3339.written(now), **more}
     return json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
 
 

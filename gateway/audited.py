@@ -19,6 +19,7 @@ from gateway.ended import Ended, Observer
 from gateway.logged import short
 from gateway.rpcs import Action
 from protos import tracing
+from protos.contract import PYTHON_LANE
 from protos.errors import Reason
 
 ALLOWED: Final = "allowed"
@@ -83,7 +84,7 @@ def line(ended: Ended, decided: str) -> Mapping[str, str]:
     }
     always = {
         tracing.DECISION: decided,
-        tracing.LANE: "python",
+        tracing.LANE: PYTHON_LANE,
         tracing.REQUEST_ID: ended.request_id,
         tracing.RPC_METHOD: ended.rpc.full_name,
         tracing.RPC_STATUS: ended.status.name,

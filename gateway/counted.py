@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.ended import Ended, Observer
-from gateway.metrics import CALLS, DURATION, GATEWAY_DURATION, MESSAGES
+from gateway.metrics import CALLS, GATEWAY_DURATION, MESSAGES
 from mesh.catalog import Catalog
+from protos.contract import PYTHON_LANE
 from protos.metrics.instruments import Registry
+from protos.metrics.shared import DURATION
 from protos.metrics.snapshot import Exemplar
 
-LANE: Final = "python"
 _NANOSECONDS: Final = 1e-9
 _BY_ONE_COPY: Final = ("local", "forward")
 """Of other calls, several workers have parts at a time, or nobody while the caller thinks."""
@@ -25,11 +26,11 @@ def counting(registry: Registry, catalog: Callable[[], Catalog]) -> Observer:
     def count(ended: Ended) -> None:
         model, asked, served = bounded(catalog(), ended.model, ended.version_asked, ended.version_served)
         method, status = ended.rpc.full_name, ended.status.name
-        calls.add(1, method, model, asked, served, ended.grant, LANE, status, ended.reason)
+        calls.add(1, method, model, asked, served, ended.grant, PYTHON_LANE, status, ended.reason)
         exemplar = _exemplar(ended)
-        durations.record(ended.duration, method, model, served, LANE, status, exemplar=exemplar)
+        durations.record(ended.duration, method, model, served, PYTHON_LANE, status, exemplar=exemplar)
         if ended.rpc.way in _BY_ONE_COPY:
-            within.record(max(0.0, ended.duration - ended.upstream), model, LANE)
+            within.record(max(0.0, ended.duration - ended.upstream), model, PYTHON_LANE)
 
     return count
 

@@ -14,13 +14,11 @@ from cryptography import x509
 
 from gateway.admission import Admission
 from gateway.audit import Audit
-from gateway.counted import LANE
 from gateway.in_force import InForce
 from gateway.metrics import (
     ACTIVE,
     AUDIT_FAILING,
     BUILD,
-    DROPPED,
     EXPIRY,
     GENERATION,
     JWKS_AGE,
@@ -35,9 +33,10 @@ from gateway.readiness import Readiness
 from gateway.settings import Tls
 from gateway.verify import Result, TrustedIssuer, Verifier
 from mesh.catalog import Catalog
-from protos import dropped
+from protos.contract import PYTHON_LANE
 from protos.metrics import process
 from protos.metrics.instruments import Registry
+from protos.metrics.shared import of_dropped
 from protos.metrics.snapshot import Labels
 
 _RESULTS: Final[tuple[Result, ...]] = ("cached", "verified", "refused")
@@ -55,20 +54,16 @@ def of_each(
     def admitted(number: Callable[[str], int]) -> Callable[[], dict[Labels, float]]:
         return lambda: {(model,): number(model) for model in admission.told() if model in catalog()}
 
-    registry.asked(ACTIVE, lambda: {(LANE,): running()})
+    registry.asked(ACTIVE, lambda: {(PYTHON_LANE,): running()})
     registry.asked(LIMIT, admitted(lambda model: admission.told()[model].limit))
     registry.asked(RUNNING, admitted(lambda model: admission.told()[model].running))
     registry.asked(TOKENS, lambda: _tokens(verifier))
-    registry.asked(DROPPED, _dropped)
+    of_dropped(registry)
     process.of_itself(registry)
 
 
 def _tokens(verifier: Verifier) -> dict[Labels, float]:
     return {(result,): verifier.results[result] for result in _RESULTS}
-
-
-def _dropped() -> dict[Labels, float]:
-    return {(signal,): number for signal, number in dropped.counts().items()}
 
 
 def of_audit(registry: Registry, audit: Audit) -> None:

@@ -7,6 +7,7 @@ import json
 from gateway.access_log import AccessLog, Line
 from gateway.ended import Ended, Observer
 from protos import tracing
+from protos.contract import PYTHON_LANE
 
 
 def to(log: AccessLog) -> Observer:
@@ -26,7 +27,7 @@ def line(ended: Ended) -> Line:
         tracing.PEER_ADDRESS: short(ended.peer),
     }
     always: dict[str, str | int] = {
-        tracing.LANE: "python",
+        tracing.LANE: PYTHON_LANE,
         tracing.RPC_METHOD: ended.rpc.full_name,
         tracing.RPC_STATUS: ended.status.name,
         tracing.REQUEST_ID: ended.request_id,

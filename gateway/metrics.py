@@ -10,6 +10,7 @@ from typing import Final
 from protos import tracing
 from protos.metrics import process
 from protos.metrics.described import LATENCY, Described, Kind
+from protos.metrics.shared import DROPPED, DURATION
 
 VERSION: Final = "version"
 
@@ -28,14 +29,6 @@ CALLS: Final = Described(
         tracing.RPC_STATUS,
         tracing.REASON,
     ),
-)
-DURATION: Final = Described(
-    "rpc.server.call.duration",
-    Kind.HISTOGRAM,
-    "s",
-    "How long calls took, from their beginning to the last of the answer.",
-    labels=(tracing.RPC_METHOD, tracing.MODEL, tracing.VERSION_SERVED, tracing.LANE, tracing.RPC_STATUS),
-    bounds=LATENCY,
 )
 GATEWAY_DURATION: Final = Described(
     "headrace.gateway.duration",
@@ -105,13 +98,6 @@ REFUSED: Final = Described(
     "headrace.config.refused", Kind.GAUGE, "{file}", "1 while the configuration as it is now cannot be used, else 0."
 )
 READY: Final = Described("headrace.ready", Kind.GAUGE, "{gateway}", "1 while calls may come, as /readyz says, else 0.")
-DROPPED: Final = Described(
-    "headrace.telemetry.dropped",
-    Kind.COUNTER,
-    "{item}",
-    "What should have been told and is lost: spans, lines, or times that metrics could not be sent.",
-    labels=(tracing.SIGNAL,),
-)
 AUDIT_FAILING: Final = Described(
     "headrace.audit.failing", Kind.GAUGE, "{file}", "1 while lines of the audit cannot be written, else 0."
 )

@@ -10,47 +10,42 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
 import grpc.aio
-from aiohttp import web
 from grpc_health.v1 import health
 
-from gateway import audited, files, gauges, logged, memory
-from gateway.access_log import Line, appending
+from gateway import files, gauges, memory
 from gateway.admin import application
 from gateway.admission import Admission
 from gateway.asked import answering
-from gateway.audit import Audit, auditing
-from gateway.counted import Messages, counting
+from gateway.counted import Messages
 from gateway.direct import Direct
-from gateway.ended import Observer
-from gateway.exchange import Around
+from gateway.errors import StartError
 from gateway.following import Changes, followed
 from gateway.health import Health
 from gateway.in_force import Built, InForce
 from gateway.issuers import trusted
 from gateway.lane import Door, Front, Generation
 from gateway.local import Local
-from gateway.numbers import Numbers, pushed, told
+from gateway.numbers import Numbers
+from gateway.observability import observability
 from gateway.pinned import Pinned
 from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.quotas import Quotas
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
 from gateway.service import Service, Steps
-from gateway.settings import Listen, Settings, Telemetry, Tls
+from gateway.settings import Listen, Settings, Tls
 from gateway.sidecar import Sidecar
 from gateway.upstream import Upstream
 from gateway.verify import Verifier
-from protos import logs, reflection, spans
+from protos import logs, pages, reflection
 from protos.contract import SERVICE
 from protos.last_words import LastWords
-from protos.metrics.instruments import Registry
 from protos.metrics.snapshot import Snapshot
-from protos.spans import Spans
 
 log = logging.getLogger("headrace.gateway")
 
@@ -60,10 +55,6 @@ _MAX_STREAMS = 1000  # calls at a time on one connection
 _MAX_CALLS = 10_000  # calls at a time; gRPC refuses more with RESOURCE_EXHAUSTED
 _HOLDING = 0.3  # seconds at most in which new calls are held back before connections are closed to them
 _CLOSING = 0.05  # seconds in which gRPC has told every connection
-
-
-class StartError(Exception):
-    """The gateway cannot start; the text is one sentence that says why."""
 
 
 @dataclass(frozen=True)
@@ -119,16 +110,14 @@ async def serving(
     async with contextlib.AsyncExitStack() as stack:
         last_words = LastWords()
         stack.push_async_callback(last_words.say)
-        traces = _spans(settings.telemetry, last_words)
-        registry, in_force = Registry(time.time), InForce(settings)
-        audit = _audit(settings, stack)
-        observers = tuple(_observers(settings, registry, in_force, audit, stack))
+        in_force = InForce(settings)
         door: Door | None = None
 
         async def elsewhere() -> Sequence[Snapshot]:
             return await door.counted() if door is not None else ()
 
-        numbers = await _numbers(Numbers(registry, elsewhere), settings.telemetry, front, stack, last_words)
+        seen = await observability(settings, front, lambda: in_force.catalog, elsewhere, stack, last_words)
+        audit, registry = seen.audit, seen.registry
         issuers = await trusted(settings, stack)
 
         def takes_calls() -> bool:
@@ -159,16 +148,13 @@ async def serving(
         )
         in_force.take(settings, built, teaches=teaches)
         stack.push_async_callback(in_force.close)
-        admin = await _admin(in_force, readiness, numbers, stack)
+        admin = await _admin(in_force, readiness, seen.numbers, stack)
         server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=_MAX_CALLS)
 
         def now() -> Steps:
             return in_force.steps
 
-        of_messages = tuple(_audited(audited.of_messages, settings, audit))
-        claims = settings.telemetry.claims
-        around = Around(traces, time.monotonic, observers, of_messages, fronted=front is not None, claims=claims)
-        service = Service(now, readiness, refusals, around)
+        service = Service(now, readiness, refusals, seen.around)
         gauges.of_each(registry, lambda: service.running, built.admission, built.verifier, lambda: in_force.catalog)
         if audit is not None:
             gauges.of_audit(registry, audit)
@@ -183,7 +169,7 @@ async def serving(
             server.add_insecure_port(f"unix:{front.socket}")
         await server.start()
         stack.push_async_callback(server.stop, None)
-        door = await stack.enter_async_context(front.open(audit, traces)) if front else None
+        door = await stack.enter_async_context(front.open(audit, seen.spans)) if front else None
         try:
             async with followed(changes, in_force, built, door):
                 yield Addresses(door.address if door else address, admin, asked)
@@ -243,67 +229,6 @@ async def _drain(
     for task in (draining, hurried):
         task.cancel()
     await asyncio.gather(draining, hurried, return_exceptions=True)
-
-
-def _spans(telemetry: Telemetry, last_words: LastWords) -> Spans:
-    made = spans.to(telemetry.otlp, telemetry.service, "headrace.gateway", sample=telemetry.sample, slow=telemetry.slow)
-    last_words.add(made.close)
-    return made
-
-
-def _audit(settings: Settings, stack: contextlib.AsyncExitStack) -> Audit | None:
-    """The audit, where there is to be one."""
-    asked = settings.audit
-    if asked is None:
-        return None
-    if settings.listen.express == "external":
-        log.warning("calls that the mesh's own Envoy carries are not in the audit: Python does not see them")
-    try:
-        return stack.enter_context(auditing(asked.file, asked.rotate, asked.keep, refuses=asked.on_failure == "refuse"))
-    except OSError as error:
-        raise StartError(f"the audit {asked.file} cannot be written: {error.strerror}") from None
-
-
-def _observers(
-    settings: Settings,
-    registry: Registry,
-    in_force: InForce,
-    audit: Audit | None,
-    stack: contextlib.AsyncExitStack,
-) -> Iterator[Observer]:
-    """Who looks at each call that Python has answered."""
-    if settings.telemetry.metrics:
-        yield counting(registry, lambda: in_force.catalog)
-    if (path := settings.telemetry.access_log) is not None:
-        try:
-            yield logged.to(stack.enter_context(appending(path, time.monotonic)))
-        except OSError as error:
-            raise StartError(f"the access log {path} cannot be opened: {error.strerror}") from None
-    yield from _audited(audited.to, settings, audit)
-
-
-def _audited(
-    to: Callable[[Callable[[Line], None], float], Observer], settings: Settings, audit: Audit | None
-) -> Iterator[Observer]:
-    if audit is not None and settings.audit is not None:
-        yield to(audit.write, settings.audit.sample)
-
-
-async def _numbers(
-    numbers: Numbers,
-    telemetry: Telemetry,
-    front: Front | None,
-    stack: contextlib.AsyncExitStack,
-    last_words: LastWords,
-) -> Numbers | None:
-    """What is counted, and told to whoever is to hear it; None where nothing is counted."""
-    if not telemetry.metrics:
-        return None
-    if front is not None and front.numbers is not None:
-        await stack.enter_async_context(told(numbers.registry.snapshot, front.numbers))
-    else:
-        last_words.add(pushed(numbers, telemetry))
-    return numbers
 
 
 def _kept_together(settings: Settings, front: Front | None, stack: contextlib.AsyncExitStack) -> tuple[Quotas, Pinned]:
@@ -373,17 +298,11 @@ def _credentials(tls: Tls) -> grpc.ServerCredentials:
 async def _admin(
     in_force: InForce, readiness: Readiness, numbers: Numbers | None, stack: contextlib.AsyncExitStack
 ) -> str | None:
-    settings = in_force.settings
-    if settings.listen.admin is None:
+    listen = in_force.settings.listen.admin
+    if listen is None:
         return None
-    host, _, port = settings.listen.admin.rpartition(":")
-    pages = application(lambda: in_force.settings, readiness, numbers.now if numbers else None)
-    runner = web.AppRunner(pages, access_log=None)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
+    shown = application(lambda: in_force.settings, readiness, numbers.now if numbers else None)
     try:
-        site = web.TCPSite(runner, host.strip("[]"), int(port))
-        await site.start()
+        return await stack.enter_async_context(pages.served(shown, listen))
     except OSError as error:
-        raise StartError(f"cannot listen on {settings.listen.admin} (admin): {error.strerror}") from None
-    return f"{host}:{runner.addresses[0][1]}"
+        raise StartError(f"cannot listen on {listen} (admin): {error.strerror}") from None

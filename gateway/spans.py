@@ -18,6 +18,7 @@ from gateway.ended import Ended
 from gateway.phases import Phase, Phases
 from gateway.rpcs import Rpc
 from protos import tracing
+from protos.contract import PYTHON_LANE
 from protos.errors import HeadraceError
 from protos.spans import NOWHERE, Made, Spans, Value, new_id
 
@@ -131,7 +132,7 @@ def _of(ended: Ended, at: Phase) -> Iterator[tuple[str, Value]]:
     yield from _named(ended.rpc).items()
     yield from _outcome(ended.status, ended.reason).items()
     yield tracing.REQUEST_ID, ended.request_id
-    yield tracing.LANE, "python"
+    yield tracing.LANE, PYTHON_LANE
     told = {
         tracing.CALLER: ended.caller.name if ended.caller else "",
         tracing.GRANT: ended.grant,

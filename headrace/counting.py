@@ -18,12 +18,13 @@ from headrace.express_clusters import cluster_of
 from mesh.envoy.admin import Admin, UnreachableError
 from mesh.express.counted import GONE, MEASURED, Bin, Carried, Counts, Sent, Tags, Unseen, numbers, read
 from protos.complaints import Complaints
+from protos.contract import EXPRESS_LANE, PYTHON_LANE
 from protos.metrics.instruments import Registry
+from protos.metrics.shared import DURATION
 from protos.metrics.snapshot import Labels, Snapshot
 
 log = logging.getLogger("headrace.gateway.express")
 
-LANE: Final = "express"
 EVERY: Final = 5.0  # seconds between looks
 _WITHIN: Final = 1.0  # seconds that a look may take
 _PUT_TOGETHER: Final = 0.02  # seconds in which an Envoy's threads have told what they have measured
@@ -54,7 +55,7 @@ class Counting:
         self._complaints = Complaints(log, time.monotonic, 60.0)
         self._registry = registry = Registry(time.time)
         self._calls = registry.counter(metrics.CALLS)
-        self._durations = registry.histogram(metrics.DURATION)
+        self._durations = registry.histogram(DURATION)
         self._within = registry.histogram(metrics.GATEWAY_DURATION)
         registry.asked(metrics.ACTIVE, self._active)
         registry.asked(metrics.COPIES, lambda: self._copies(_COPIES[0]))
@@ -105,7 +106,7 @@ class Counting:
             new = added_since(self._before.get(tags, ()), bins)
             if isinstance(tags, Sent):
                 for one in new:
-                    self._within.record(_middle(one, _MICROSECONDS), tags.model, LANE, number=one.number)
+                    self._within.record(_middle(one, _MICROSECONDS), tags.model, EXPRESS_LANE, number=one.number)
             else:
                 self._count(tags, new)
         self._before = dict(found)
@@ -124,11 +125,11 @@ class Counting:
         status = "CANCELLED" if tags.status == GONE else tags.status
         served = self._served(tags) if status == "OK" else ""
         reason = self._reasons.get(status, "")
-        return self._method, tags.model, tags.version, served, tags.grant, LANE, status, reason
+        return self._method, tags.model, tags.version, served, tags.grant, EXPRESS_LANE, status, reason
 
     def _of_unseen(self, tags: Unseen) -> Labels | None:
         status = "CANCELLED" if tags.status == GONE else tags.status
-        return (tags.method, "", "", "", "", "python", status, "") if tags.method in self._methods else None
+        return (tags.method, "", "", "", "", PYTHON_LANE, status, "") if tags.method in self._methods else None
 
     def _served(self, tags: Carried) -> str:
         """The version that answered: the one asked for, or that whose copies these are, where it is one."""
@@ -143,7 +144,7 @@ class Counting:
     def _active(self) -> Mapping[Labels, float]:
         if _ALL_ACTIVE not in self._numbers:
             return {}
-        return {(LANE,): max(0.0, self._numbers[_ALL_ACTIVE] - self._numbers.get(_PYTHONS, 0.0))}
+        return {(EXPRESS_LANE,): max(0.0, self._numbers[_ALL_ACTIVE] - self._numbers.get(_PYTHONS, 0.0))}
 
     def _copies(self, which: str) -> Mapping[Labels, float]:
         if self.settings.upstream.mode != "direct":

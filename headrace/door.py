@@ -17,7 +17,7 @@ from typing import Final
 
 import aiohttp
 
-from gateway.server import StartError
+from gateway.errors import StartError
 from gateway.settings import Settings
 from headrace.counting import EVERY, Counting
 from headrace.siblings import Siblings

@@ -16,10 +16,10 @@ from typing import Final
 from gateway import answer, audited, headers, lane
 from gateway.access_log import appending
 from gateway.audit import Audit
+from gateway.errors import StartError
 from gateway.exchange import LEEWAY
 from gateway.limits import LEASE
 from gateway.rpcs import RPCS
-from gateway.server import StartError
 from gateway.settings import Settings
 from headrace.counting import Counting
 from headrace.door import opened
@@ -40,11 +40,11 @@ from mesh.express.traced import Tracing
 from mesh.local.files import CLUSTERS
 from protos import tracing
 from protos.boundary import DETAILS_KEY, trailers
-from protos.contract import MODEL_NAME, MODEL_VERSION
+from protos.contract import EXPRESS_LANE, MODEL_NAME, MODEL_VERSION, PYTHON_LANE
 from protos.errors import HeadraceError, unforeseen
 from protos.spans import Spans
 
-_CARRIED: Final = {tracing.RPC_METHOD: lane.PATH.removeprefix("/"), tracing.LANE: "express"}
+_CARRIED: Final = {tracing.RPC_METHOD: lane.PATH.removeprefix("/"), tracing.LANE: EXPRESS_LANE}
 _MOST: Final = 256  # pieces of lines that wait for the access log's disk
 _OF_METADATA: Final = {
     tracing.MODEL: MODEL_NAME,
@@ -186,7 +186,7 @@ def _said(settings: Settings) -> Said:
         fixed=_CARRIED,
         of_metadata=_OF_METADATA,
         reasons=_reasons(),
-        python={tracing.LANE: "python"},
+        python={tracing.LANE: PYTHON_LANE},
         methods={path: rpc.full_name for path, rpc in RPCS.items()},
         slow=_slow(settings) if settings.telemetry.otlp else None,
     )

@@ -1,4 +1,4 @@
-"""The lines of the Envoy in front, on their way to a file of ours. Law: what is handed on is whole.
+"""The lines of the Envoy in front, on their way to whoever of us wants them. Law: what is handed on is whole.
 
 Envoy writes what has gathered in pieces that end anywhere, between which another's lines would stand. So it writes
 into a pipe of ours, and here a thread takes whole lines from it. Who is handed them must not wait: Envoy would keep in

@@ -21,8 +21,9 @@ from typing import Final, NamedTuple
 
 from gateway import lane, memory
 from gateway.audit import Audit
+from gateway.errors import StartError
 from gateway.in_force import Built, InForce
-from gateway.server import StartError, serving
+from gateway.server import serving
 from gateway.settings import Settings
 from headrace.express_clusters import cluster_of
 from protos import logs

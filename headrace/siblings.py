@@ -17,8 +17,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Final
 
+from gateway.errors import StartError
 from gateway.metrics import BY_NAME
-from gateway.server import StartError
 from gateway.settings import Settings
 from headrace.sibling import BEAT, Decide, End, Sign, numbers_of, serve
 from protos.metrics import carried

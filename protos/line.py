@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 import traceback
 from dataclasses import dataclass
 from typing import Final
 
 from opentelemetry.trace import SpanContext, format_span_id, format_trace_id
 
-from protos import tracing
+from protos import rfc3339, tracing
 from protos.of_call import OfCall
 from protos.redacted import redacted
 
@@ -88,7 +87,7 @@ class Line:
     def as_json(self) -> str:
         """JSON, in plain ASCII: nothing in it ends a line."""
         head = {
-            tracing.TIME: _time(self.at),
+            tracing.TIME: rfc3339.written(self.at),
             tracing.SEVERITY: self.severity,
             tracing.LOGGER: self.logger,
             tracing.MESSAGE: self.message,
@@ -105,7 +104,9 @@ class Line:
         told = [f"{name} {str(fields[key]).translate(_SHOWN)}" for key, name in _IDS if key in fields]
         ids = f" {dim}({', '.join(told)}){plain}" if told else ""
         who = f"{dim}{self.pid} {self.logger.translate(_SHOWN)}{plain}"
-        line = f"{dim}{_time(self.at)}{plain} {colour}{self.severity}{plain if colour else ''} {who} {said}{ids}"
+        line = (
+            f"{dim}{rfc3339.written(self.at)}{plain} {colour}{self.severity}{plain if colour else ''} {who} {said}{ids}"
+        )
         stack = self.stack.translate(_SHOWN_IN_A_STACK).rstrip("\n")
         return "\n    ".join([line, *stack.split("\n")]) if stack else line
 
@@ -141,9 +142,3 @@ def _safe(text: str, longest: int) -> str:
         half = longest // 2
         text = f"{text[:half]} ... {text[-half:]}"
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
-
-
-def _time(at: int) -> str:
-    """RFC 3339, in UTC, with milliseconds."""
-    seconds, rest = divmod(at, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1_000_000:03d}Z"

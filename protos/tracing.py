@@ -1,4 +1,4 @@
-"""Traces: the names and the context that gateway and workers share. Law: attribute names are spelled here only.
+"""Names of attributes, and the context of a trace. Law: both are spelled here only, for whatever tells them.
 
 Names follow OpenTelemetry's RPC conventions where these have one; the rest is under `headrace.`. A trace's context
 travels as W3C `traceparent` and `tracestate` in gRPC metadata. Callers' `baggage` does not travel.
@@ -47,7 +47,7 @@ HOPS_LEFT_OUT = "headrace.hops.left_out"
 PHASE = "headrace.phase"  # in which a call ended that was not answered
 PHASES = "headrace.phase."  # and a phase's name: seconds
 CLAIMS = "headrace.claim."  # and a claim's name, of those that the configuration allows
-# Of the access log; https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/ has the trace's.
+# Of lines; https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/ has the trace's.
 TIME = "time"
 DURATION = "duration_ms"
 TRACE_ID = "trace_id"

@@ -11,11 +11,12 @@ from typing import Final
 
 from opentelemetry.trace import SpanContext
 
-from protos import dropped, tracing
+from protos import tracing
 from protos.dropped import Signal
 from protos.metrics import process
 from protos.metrics.described import LATENCY, SIZES, Described, Kind
 from protos.metrics.instruments import Registry
+from protos.metrics.shared import DROPPED, DURATION, of_dropped
 from protos.metrics.snapshot import Exemplar, Labels, Snapshot
 from workers.gpu import Gpu
 from workers.models import Models
@@ -24,21 +25,6 @@ from workers.statistics import Counted
 _OF_VERSION: Final = (tracing.MODEL, tracing.VERSION_SERVED)
 _OF_GPU: Final = (tracing.HW_ID, tracing.HW_NAME)
 _SIGNALS: Final = (Signal.SPANS, Signal.SPANS_OVER_LIMIT, Signal.METRICS, Signal.LOGS)
-CALL_DURATION: Final = Described(
-    "rpc.server.call.duration",
-    Kind.HISTOGRAM,
-    "s",
-    "How long calls took, from their beginning to the last of the answer.",
-    (tracing.RPC_METHOD, tracing.MODEL, tracing.VERSION_SERVED, tracing.LANE, tracing.RPC_STATUS),
-    LATENCY,
-)
-DROPPED: Final = Described(
-    "headrace.telemetry.dropped",
-    Kind.COUNTER,
-    "{item}",
-    "What should have been told and is lost: spans, lines, or times that metrics could not be sent.",
-    (tracing.SIGNAL,),
-)
 QUEUE_DURATION: Final = Described(
     "headrace.queue.duration",
     Kind.HISTOGRAM,
@@ -74,7 +60,7 @@ GPU_UTILIZATION: Final = Described(
 GPU_MEMORY_USAGE: Final = Described("hw.gpu.memory.usage", Kind.GAUGE, "By", "Memory of the GPU in use.", _OF_GPU)
 GPU_MEMORY_LIMIT: Final = Described("hw.gpu.memory.limit", Kind.GAUGE, "By", "Memory that the GPU has.", _OF_GPU)
 INSTRUMENTS: Final = (
-    *(CALL_DURATION, QUEUE_DURATION, COMPUTE_DURATION, BATCH_SIZE, QUEUE_DEPTH, MODEL_READY),
+    *(DURATION, QUEUE_DURATION, COMPUTE_DURATION, BATCH_SIZE, QUEUE_DEPTH, MODEL_READY),
     *(GPU_UTILIZATION, GPU_MEMORY_USAGE, GPU_MEMORY_LIMIT, DROPPED),
     *process.INSTRUMENTS,
 )
@@ -103,7 +89,7 @@ class Metrics:
         self._models = models
         self._live = live
         self._gpus = gpus
-        self._calls = registry.histogram(CALL_DURATION)
+        self._calls = registry.histogram(DURATION)
         self._queue = registry.histogram(QUEUE_DURATION)
         self._compute = registry.histogram(COMPUTE_DURATION)
         registry.asked(QUEUE_DEPTH, self._depth)
@@ -111,7 +97,7 @@ class Metrics:
         registry.asked(GPU_UTILIZATION, lambda: self._of_gpus(lambda gpu: gpu.utilization))
         registry.asked(GPU_MEMORY_USAGE, lambda: self._of_gpus(lambda gpu: gpu.memory_usage))
         registry.asked(GPU_MEMORY_LIMIT, lambda: self._of_gpus(lambda gpu: gpu.memory_limit))
-        registry.asked(DROPPED, _dropped)
+        of_dropped(registry, _SIGNALS)
         process.of_itself(registry)
 
     def inferred(self, model: str, version: str, queued: float, compute: float, span: SpanContext) -> None:
@@ -142,12 +128,6 @@ class Metrics:
 
     def _of_gpus(self, told: Callable[[Gpu], float | None]) -> Mapping[Labels, float]:
         return {(gpu.id, gpu.name): value for gpu in self._gpus() if (value := told(gpu)) is not None}
-
-
-def _dropped() -> Mapping[Labels, float]:
-    """Of each signal that a worker has."""
-    counts = dropped.counts()
-    return {(signal,): float(counts[signal]) for signal in _SIGNALS}
 
 
 def _trace(context: SpanContext) -> str:

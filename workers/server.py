@@ -17,7 +17,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from protos import dropped, reflection, spans
+from protos import dropped, pages, reflection, spans
 from protos import grpc_service_pb2 as pb
 from protos.complaints import Complaints
 from protos.dropped import Signal
@@ -35,7 +35,6 @@ from workers.health import SERVICE as HEALTH
 from workers.health import Health
 from workers.metrics import Metrics, executions
 from workers.models import Models
-from workers.pages import application, served
 from workers.service import Service
 from workers.watch import LONG, watch
 
@@ -157,8 +156,12 @@ async def _told(
             sending.enter_context(sent(options.otlp, options.service, metrics.snapshot, lost))
             last_words.add(sending.close)
         if options.metrics:
-            ready = partial(health.serves, "")
-            address = await stack.enter_async_context(served(application(metrics.snapshot, ready), options.metrics))
+            numbers = partial(asyncio.to_thread, metrics.snapshot)  # a hundred models have much to tell
+            shown = pages.application(lambda: "" if health.serves("") else "it stops", numbers)
+            try:
+                address = await stack.enter_async_context(pages.served(shown, options.metrics))
+            except OSError as error:
+                raise StartError(f"cannot listen on {options.metrics} (metrics): {error.strerror}") from None
             log.info("metrics on http://%s/metrics", address)
         yield
 

@@ -16,6 +16,7 @@ from headrace import configured
 from headrace.commands import parse, plain
 from headrace.commands.output import Output
 from headrace.failure import CommandError
+from protos import rfc3339
 
 if TYPE_CHECKING:
     from gateway.audit_chain import Link
@@ -101,11 +102,10 @@ def show(  # noqa: PLR0913 - a command's options
     output: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
 ) -> int:
     """Show who called what, and what was decided. With -o json the lines as they are in the file."""
-    from gateway.access_log import written_time  # noqa: PLC0415 - gRPC
     from headrace.audit.shown import Wanted, picked, table  # noqa: PLC0415 - the same
     from headrace.console import Console, busy  # noqa: PLC0415
 
-    at = None if since is None else written_time(int((time.time() - parse.seconds(since, "--since")) * 1e9))
+    at = None if since is None else rfc3339.written(int((time.time() - parse.seconds(since, "--since")) * 1e9))
     console = Console()
     with _readable(), busy(console, "Reading"):
         lines = picked(_files(files, config), Wanted(caller, model, request_id, at, refused), most)

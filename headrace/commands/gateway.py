@@ -29,6 +29,7 @@ def gateway(
     configuration are taken up within a second.
     """
     from gateway import server  # noqa: PLC0415 - gRPC
+    from gateway.errors import StartError  # noqa: PLC0415
     from gateway.following import of_file  # noqa: PLC0415
     from gateway.live import Source  # noqa: PLC0415
 
@@ -38,7 +39,7 @@ def gateway(
     try:
         with tempfile.TemporaryDirectory(prefix="headrace-gateway-", dir=_short()) as folder:
             return server.run(loaded, _front(loaded, Path(folder)), of_file(source))
-    except server.StartError as error:
+    except StartError as error:
         raise CommandError(str(error)) from None
 
 

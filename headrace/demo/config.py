@@ -11,6 +11,8 @@ from headrace.demo.digits import MODEL
 from headrace.demo.issuer import AUDIENCE, SCOPE
 from headrace.signing import ALGORITHM
 
+AUDIT: Final = "audit.jsonl"
+"""Beside the configuration."""
 CANARY_SHARE: Final = 10  # percent of the calls that pin no version
 HOST: Final = f"{MODEL}.models.svc.cluster.local:8001"
 
@@ -59,5 +61,6 @@ def gateway_yaml(
             "logs": False,
             "log_format": "text",
         },
+        "audit": {"file": AUDIT},
     }
     return yaml.safe_dump(settings, sort_keys=False)

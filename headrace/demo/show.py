@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from headrace.demo.config import CANARY_SHARE
+from headrace.demo.config import AUDIT, CANARY_SHARE
 from headrace.demo.digits import MODEL
 from headrace.demo.state import State
 from headrace.demo.tour import AT_ONCE, Rejection, Score
@@ -115,10 +115,11 @@ def next_steps(console: Console, state: State, program: str, resources: Path | N
     """The commands to try; printed as they are, so that they can be copied."""
     title(console, "Try next" if stay else "Try next, beside a demo that stays up")
     if not stay:
-        console.print("It shows them with its own SAMPLES, GATEWAY, ADMIN and ISTIO filled in.", style="dim")
+        console.print("It shows them with its own SAMPLES, GATEWAY, ADMIN, AUDIT and ISTIO filled in.", style="dim")
     samples, gateway, admin = (state.samples, state.gateway, state.admin) if stay else ("SAMPLES", "GATEWAY", "ADMIN")
     rpc, authorization = f"{SERVICE}/ModelInfer", f'"authorization: Bearer $({program} token)"'
     istio = resources if stay else "ISTIO"
+    audit = Path(state.samples).with_name(AUDIT) if stay else "AUDIT"
     mesh = [
         f"{program} mesh status --dir {istio} --watch",
         f"{program} mesh shift {MODEL} 1=0 2=100 --dir {istio}",
@@ -131,6 +132,8 @@ def next_steps(console: Console, state: State, program: str, resources: Path | N
         f"grpcurl -plaintext -H {authorization} -d @ {gateway} {rpc} < {samples}/digit-7.json",
         f"curl http://{admin}/readyz",
         f"{program} trace",
+        f"{program} top",
+        f"{program} audit show {audit}",
         *(mesh if resources else []),
     ):
         console.print(f"  {command}", style="cyan", soft_wrap=True, highlight=False, markup=False)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from headrace.top.read import OK, Admission, Buckets, Call, Copies, Look, Version
+from protos.contract import EXPRESS_LANE
 from protos.dropped import Signal
 
 _P50, _P99 = 0.5, 0.99
-_LANE: Final = "express"
 Key = TypeVar("Key")
 
 
@@ -143,7 +143,7 @@ def _rows(
     served: dict[str, float] = {}
     for row in found:
         served[row.model] = served.get(row.model, 0.0) + (row.rate if row.version else 0.0)
-    carried = _by({call: more for call, more in calls.items() if call.lane == _LANE}, lambda call: call.model)
+    carried = _by({call: more for call, more in calls.items() if call.lane == EXPRESS_LANE}, lambda call: call.model)
     whole = (
         replace(
             row,

@@ -23,7 +23,6 @@ _VERSION: Final = label(tracing.VERSION_SERVED)
 _LANE: Final = label(tracing.LANE)
 _STATUS: Final = label(tracing.RPC_STATUS)
 _REASON: Final = label(tracing.REASON)
-_OF_CALL: Final = (_MODEL, _VERSION, _LANE, _STATUS, _REASON)
 _METHOD: Final = label(tracing.RPC_METHOD)
 _SIGNAL: Final = label(tracing.SIGNAL)
 _STREAM: Final = "/ModelStreamInfer"  # how long it takes is its caller's affair

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from rich.console import Console, RenderableType
@@ -22,6 +23,7 @@ from headrace.failure import CommandError
 from headrace.top.rates import View, view
 from headrace.top.shown import shown, waiting
 from headrace.top.source import AwayError, Seen, Source, behind
+from protos import rfc3339
 
 _LINES: Final = 200  # columns where no terminal bounds them
 
@@ -68,8 +70,7 @@ async def as_json(source: Source, asked: Asked, write: Callable[[str], None]) ->
     """One object for each look. Raises CommandError."""
     async with aclosing(_views(source, asked)) as views:
         async for found in views:
-            at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            write(json.dumps({"time": at, "gateway": source.url, **asdict(_there(found))}))
+            write(json.dumps({"time": rfc3339.written(time.time_ns()), "gateway": source.url, **asdict(_there(found))}))
 
 
 def _head(url: str) -> Text:
@@ -100,6 +101,6 @@ async def _views(source: Source, asked: Asked) -> AsyncGenerator[View | AwayErro
                 copies = behind(before.envoys, now.envoys)
                 yield replace(view(before.gateway, now.gateway, copies, asked.wanted), silent=now.silent)
             before = now
-        due += asked.interval
+        due = max(due + asked.interval, loop.time() + asked.interval / 2)  # of less time, rates would be noise
         if asked.count is None or told < asked.count:
             await asyncio.sleep(due - loop.time())

@@ -8,7 +8,6 @@ other origin to read, either.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +18,7 @@ from aiohttp import web
 from headrace.traces import query, written
 from headrace.traces.spans import Span
 from headrace.traces.store import Store
+from mesh.catalog import is_loopback
 
 _ID: Final = re.compile(r"[0-9a-fA-F]{1,32}")
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -66,7 +66,7 @@ def application(store: Store, clock: Callable[[], int], *, loopback: bool) -> we
 async def _of_the_loopback(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    if not _is_loopback(request.headers.get("Host", "")):
+    if not _names_loopback(request.headers.get("Host", "")):
         return _refusal(403, "this is asked by a name of the loopback only")
     return await handler(request)
 
@@ -84,14 +84,10 @@ async def _as_json(
     return response
 
 
-def _is_loopback(host: str) -> bool:
+def _names_loopback(host: str) -> bool:
     """Whether it is `localhost` or an address of the loopback, with a port or without."""
     match = re.fullmatch(r"(?:\[([^\]]+)\]|([^:]+))(?::\d+)?", host)
-    name = (match[1] or match[2]).lower() if match else ""
-    try:
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return match is not None and is_loopback((match[1] or match[2]).lower())
 
 
 def _data(found: Sequence[object]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from aiohttp import web
 from headrace.traces.api import application
 from headrace.traces.receiver import receiving
 from headrace.traces.store import Store
+from mesh.catalog import is_loopback
 
 ANY: Final = "127.0.0.1:0"
 
@@ -53,7 +53,7 @@ async def collecting(store: Store, otlp: str = ANY, query: str = ANY) -> AsyncIt
 @contextlib.asynccontextmanager
 async def _answering(store: Store, address: str) -> AsyncIterator[int]:
     host, _, port = address.rpartition(":")
-    app = application(store, time.time_ns, loopback=_is_loopback(host.strip("[]")))
+    app = application(store, time.time_ns, loopback=is_loopback(host))
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
     try:
         await runner.setup()
@@ -61,13 +61,6 @@ async def _answering(store: Store, address: str) -> AsyncIterator[int]:
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _url(address: str, port: int) -> str:

@@ -12,12 +12,12 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import IO, Final, TypeVar
 
 from headrace.failure import CommandError
 from headrace.traces import read
 from headrace.traces.spans import Span
+from mesh.catalog import is_loopback
 from protos import tracing
 
 JAEGER: Final = "http://127.0.0.1:16686"
@@ -102,7 +102,8 @@ class Source:
 
     def _answer(self, path: str) -> tuple[int, bytes]:
         """Raises OSError, http.client.HTTPException, NotJaeger."""
-        handlers = [urllib.request.ProxyHandler({})] if _is_loopback(self.url) else []
+        here = is_loopback(urllib.parse.urlsplit(self.url).hostname or "")  # to which a proxy is of no use
+        handlers = [urllib.request.ProxyHandler({})] if here else []
         opener = urllib.request.build_opener(*handlers)
         try:
             with opener.open(f"{self.url}{path}", timeout=_TIMEOUT) as response:
@@ -130,12 +131,3 @@ def _words(body: bytes) -> str:
         return f": {json.loads(body)['errors'][0]['msg']}"
     except (ValueError, RecursionError, KeyError, IndexError, TypeError):
         return ""
-
-
-def _is_loopback(url: str) -> bool:
-    """To which a proxy is of no use."""
-    host = urllib.parse.urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

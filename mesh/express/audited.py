@@ -32,7 +32,7 @@ class Audit:
         """envoy.config.accesslog.v3.AccessLog."""
         said, path = self.said, self.path
         allowed = {tracing.DECISION: self.allowed}
-        unseen = {tracing.DECISION: first_of(if_left(self.undecided), repr(self.refused))}
+        unseen = {tracing.DECISION: first_of(if_left(self.undecided), ("CEL", repr(self.refused)))}
         made = [
             logger(path, said.unseen(), said.others(), unseen),
             logger(path, said.unanswered(), said.others(), {tracing.DECISION: self.undecided}),

@@ -15,7 +15,19 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from mesh.envoy.proto import Json, named
-from mesh.express.lines import CARRIED, LEFT, NO_ID, NOT_THERE, literal, only
+from mesh.express.lines import (
+    CARRIED,
+    NO_ID,
+    NOT_OK,
+    OK,
+    UNANSWERED,
+    UNSEEN,
+    first_of,
+    method_of,
+    not_carried,
+    only,
+    status,
+)
 from mesh.express.traced import TO_KEY
 from protos import tracing
 from protos.metrics.instruments import OTHER
@@ -29,8 +41,6 @@ GONE: Final = "GONE"
 
 _STATS: Final = "envoy.extensions.access_loggers.stats.v3.Config"
 _TAG: Final = "of"
-_OK: Final[Json] = {"grpc_status_filter": {"statuses": ["OK"]}}
-_NOT_OK: Final[Json] = {"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}
 _HAS_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": True}}}
 """Of calls that go well nobody but the script gives it to one; what callers say is in those that Envoy turns away."""
 _ENDS: Final = ("DS_RX_BEG:DS_TX_END:us", "DS_RX_BEG:US_RX_END:us")
@@ -85,24 +95,23 @@ def loggers(counts: Counts | None) -> list[Json]:
     """envoy.config.accesslog.v3.AccessLog, of each kind of call."""
     if counts is None:
         return []
-    cluster = _first(("REQ", TO_KEY), ("UPSTREAM_CLUSTER", ""))  # which is the hop of those that are traced
+    cluster = first_of(("REQ", TO_KEY), ("UPSTREAM_CLUSTER", ""))  # which is the hop of those that are traced
     told = [f"%REQ({key})%" for key in (counts.model, counts.version, counts.grant)]
     names, nameless = [*told, cluster], [OTHER] * (len(told) + 1)
     sent = _histogram(Sent, told[:1], _SENT)
-    others = only(f"xds.route_name != '{CARRIED}' && request.path in {literal(list(counts.methods))}")
-    unanswered = [only("upstream.request_attempt_count == 0"), {"response_flag_filter": {"flags": NOT_THERE}}]
-    method = f"%CEL({literal(counts.methods)}[request.path])%"
-    gone = f"{literal(dict.fromkeys(LEFT, GONE))}[response.code_details]"
-    status = _first(("CEL", gone), ("GRPC_STATUS", "SNAKE_STRING"))
-    failed = [_NOT_OK, _other(false=True), only(f"xds.route_name == '{CARRIED}'")]
+    lost: Json = {"or_filter": {"filters": [UNSEEN, UNANSWERED]}}
+    ended = status(GONE)
+    failed = [NOT_OK, _other(false=True), only(f"xds.route_name == '{CARRIED}'")]
     # Of calls that went well nothing is worked out that they all have in common.
     return [
-        _logger([_OK, _HAS_ID, _other(false=True)], _histogram(Carried, [*names, "OK"], _ENDS), sent),
-        _logger(failed, _histogram(Carried, [*names, status], _ENDS), sent),
+        _logger([OK, _HAS_ID, _other(false=True)], _histogram(Carried, [*names, "OK"], _ENDS), sent),
+        _logger(failed, _histogram(Carried, [*names, ended], _ENDS), sent),
         _logger(
-            [_other(), _HAS_ID], _histogram(Carried, [*nameless, status], _ENDS), _histogram(Sent, nameless[:1], _SENT)
+            [_other(), _HAS_ID], _histogram(Carried, [*nameless, ended], _ENDS), _histogram(Sent, nameless[:1], _SENT)
         ),
-        _logger([NO_ID, others, {"or_filter": {"filters": unanswered}}], _histogram(Unseen, [method, status], _ENDS)),
+        _logger(
+            [NO_ID, not_carried(counts.methods), lost], _histogram(Unseen, [method_of(counts.methods), ended], _ENDS)
+        ),
     ]
 
 
@@ -119,14 +128,8 @@ def _logger(all_of: Sequence[Json], *histograms: Json) -> Json:
 
 def _histogram(kind: type[Tags], formats: Sequence[str], times: Sequence[str]) -> Json:
     tag = {"name": _TAG, "value_format": " ".join(formats)}  # each tag more would cost as much again
-    value = _first(*(("COMMON_DURATION", time) for time in times), ("DURATION", ""))
+    value = first_of(*(("COMMON_DURATION", time) for time in times), ("DURATION", ""))
     return {"stat": {"name": kind.__name__, "tags": [tag]}, "unit": "Microseconds", "value_format": value}
-
-
-def _first(*commands: tuple[str, str]) -> str:
-    """The first of the commands that gives anything."""
-    operators = [{"command": command, **({"param": param} if param else {})} for command, param in commands]
-    return f"%COALESCE({json.dumps({'operators': operators})})%"
 
 
 def read(page: str) -> Iterator[tuple[Tags, Sequence[Bin]]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from mesh.envoy.proto import Json, named
-from mesh.express.lines import CARRIED, NOTED, TO_METADATA, logger, only, reason_of, slow_from, status
+from mesh.express.lines import CARRIED, NOT_OK, NOTED, TO_METADATA, logger, only, reason_of, slow_from, status
 from protos import tracing
 
 PARENT: Final = "parent"
@@ -47,10 +47,9 @@ def loggers(late: Late | None) -> list[Json]:
     """envoy.config.accesslog.v3.AccessLog."""
     if late is None:
         return []
-    failed: Json = {"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}
     unsampled: Json = {"name": "traceparent", "string_match": {"safe_regex": {"regex": _UNSAMPLED}}}
     of_what: list[Json] = [
-        {"or_filter": {"filters": [failed, slow_from(late.slow)]}},
+        {"or_filter": {"filters": [NOT_OK, slow_from(late.slow)]}},
         {"header_filter": {"header": unsampled}},
         only(f"xds.route_name == '{CARRIED}'"),
     ]

@@ -19,7 +19,7 @@ from protos.contract import PEER_KEY
 
 CARRIED: Final = "carried"
 """The route that only the script can choose."""
-LEFT: Final = ("http2.remote_reset", "http2.remote_refuse", "downstream_remote_disconnect")
+_LEFT: Final = ("http2.remote_reset", "http2.remote_refuse", "downstream_remote_disconnect")
 """How it is said that the caller has gone."""
 
 _FILE: Final = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
@@ -30,8 +30,10 @@ NOTED: Final = "headrace.log"
 _PEER: Final = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
 NO_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": False}}}
 """What the script sends has one."""
-NOT_THERE: Final = ["UF", "UC", "UH"]
-"""Flags of what Python was meant to get, and did not, or did not live to answer."""
+_NOT_THERE: Final = ["UF", "UC", "UH"]
+OK: Final[Json] = {"grpc_status_filter": {"statuses": ["OK"]}}
+NOT_OK: Final[Json] = {"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}
+"""Filters: calls that ended well, and all others."""
 _AT_ALL: Final[Mapping[str, str]] = {tracing.TIME: "%START_TIME%", tracing.PEER_ADDRESS: _PEER}
 
 
@@ -66,15 +68,13 @@ class Said:
     def carried(self) -> Iterator[tuple[list[Json], Mapping[str, str]]]:
         """Filters and words of each kind of carried call. What takes time comes last."""
         which = only(f"xds.route_name == '{CARRIED}'")
-        well: Json = {"grpc_status_filter": {"statuses": ["OK"]}}
-        failed: Json = {"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}
         # Of calls that went well nothing is asked that they all have in common.
         if self.slow is None:
-            yield [well, which], self._well()
+            yield [OK, which], self._well()
         else:
-            yield [well, _duration("LE", self.slow - 1), which], self._well()
-            yield [well, slow_from(self.slow), which], self._well() | {tracing.TRACE_ID: _kept()}
-        yield [failed, which], self._failed()
+            yield [OK, _duration("LE", self.slow - 1), which], self._well()
+            yield [OK, slow_from(self.slow), which], self._well() | {tracing.TRACE_ID: _kept()}
+        yield [NOT_OK, which], self._failed()
 
     def _well(self) -> dict[str, str]:
         metadata = {name: f"%REQ({key}):{tracing.LONGEST}%" for name, key in self.of_metadata.items()}
@@ -87,20 +87,15 @@ class Said:
 
     def others(self) -> Mapping[str, str]:
         """Words of a call that was not carried."""
-        method = f"%CEL({literal(self.methods)}[request.path])%"
-        return {**_AT_ALL, tracing.RPC_METHOD: method, tracing.RPC_STATUS: status(), **self.python}
+        return {**_AT_ALL, tracing.RPC_METHOD: method_of(self.methods), tracing.RPC_STATUS: status(), **self.python}
 
     def unseen(self) -> list[Json]:
         """Filters: of those, what Python has not got."""
-        return [*self._others(), only("upstream.request_attempt_count == 0")]
+        return [NO_ID, not_carried(self.methods), UNSEEN]
 
     def unanswered(self) -> list[Json]:
         """Filters: what Python was meant to get, and may have got."""
-        there: Json = {"response_flag_filter": {"flags": NOT_THERE}}
-        return [*self._others(), only("upstream.request_attempt_count != 0"), there]
-
-    def _others(self) -> list[Json]:
-        return [NO_ID, only(f"xds.route_name != '{CARRIED}' && request.path in {literal(list(self.methods))}")]
+        return [NO_ID, not_carried(self.methods), only("upstream.request_attempt_count != 0"), UNANSWERED]
 
 
 def logger(path: Path, all_of: Sequence[Json], *words: Mapping[str, str]) -> Json:
@@ -116,6 +111,17 @@ def logger(path: Path, all_of: Sequence[Json], *words: Mapping[str, str]) -> Jso
 def only(expression: str) -> Json:
     """A filter: calls of which that is true, in CEL."""
     return {"extension_filter": named("envoy.access_loggers.extension_filters.cel", _CEL, expression=expression)}
+
+
+UNSEEN: Final = only("upstream.request_attempt_count == 0")
+"""A filter: calls that went nowhere."""
+UNANSWERED: Final[Json] = {"response_flag_filter": {"flags": _NOT_THERE}}
+"""A filter: calls that Python was meant to get, and did not, or did not live to answer."""
+
+
+def not_carried(methods: Mapping[str, str]) -> Json:
+    """A filter: calls of these methods (paths -> names) that are Python's."""
+    return only(f"xds.route_name != '{CARRIED}' && request.path in {literal(list(methods))}")
 
 
 def slow_from(milliseconds: int) -> Json:
@@ -138,16 +144,15 @@ def peer_told(lines: Sequence[Lines]) -> Json:
     return {"request_headers_to_add": [header]}
 
 
-def first_of(*expressions: str, or_else: str = "") -> str:
-    """A command: what the first expression that gives anything gives, in CEL; else another command of Envoy's."""
-    commands = [{"command": "CEL", "param": expression} for expression in expressions]
-    last = [{"command": or_else, "param": "SNAKE_STRING"}] if or_else else []
-    return f"%COALESCE({json.dumps({'operators': [*commands, *last]})})%"
+def first_of(*commands: tuple[str, str]) -> str:
+    """A command: what the first of these (command, parameter) gives that gives anything."""
+    operators = [{"command": command, **({"param": param} if param else {})} for command, param in commands]
+    return f"%COALESCE({json.dumps({'operators': operators})})%"
 
 
-def if_left(word: str) -> str:
-    """In CEL: the word, where the caller has gone."""
-    return f"{literal(dict.fromkeys(LEFT, word))}[response.code_details]"
+def if_left(word: str) -> tuple[str, str]:
+    """For `first_of`: the word, where the caller has gone."""
+    return "CEL", f"{literal(dict.fromkeys(_LEFT, word))}[response.code_details]"
 
 
 def literal(value: Mapping[int, str] | Mapping[str, str] | Sequence[str]) -> str:
@@ -162,16 +167,20 @@ def reason_of(reasons: Mapping[int, str]) -> str:
     return f"%CEL({literal(reasons)}[response.grpc_status])%"
 
 
-def status() -> str:
-    """What the caller was told; where it has gone meanwhile, Envoy alone would guess at something."""
-    return first_of(if_left("CANCELLED"), or_else="GRPC_STATUS")
+def method_of(methods: Mapping[str, str]) -> str:
+    """A command: the name of the method, by its path."""
+    return f"%CEL({literal(methods)}[request.path])%"
+
+
+def status(left: str = "CANCELLED") -> str:
+    """What the caller was told, or `left`: where it has gone meanwhile, Envoy alone would guess at something."""
+    return first_of(if_left(left), ("GRPC_STATUS", "SNAKE_STRING"))
 
 
 def _kept() -> str:
     """The noted trace; one that begins here and that nobody sampled has the request's id."""
-    noted = {"command": "DYNAMIC_METADATA", "param": f"{NOTED}:{tracing.TRACE_ID}"}
     begun = f"{{true: request.headers['{tracing.REQUEST_ID_KEY}']}}['traceparent' in request.headers]"
-    return f"%COALESCE({json.dumps({'operators': [noted, {'command': 'CEL', 'param': begun}]})})%"
+    return first_of(("DYNAMIC_METADATA", f"{NOTED}:{tracing.TRACE_ID}"), ("CEL", begun))
 
 
 def _duration(op: str, milliseconds: int) -> Json:

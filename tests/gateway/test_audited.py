@@ -19,8 +19,8 @@ from grpc_health.v1 import health_pb2
 from gateway import audit as module
 from gateway.audited import decision, with_who
 from gateway.ended import Ended
+from gateway.errors import StartError
 from gateway.rpcs import RPCS
-from gateway.server import StartError
 from headrace.audit.files import in_order
 from headrace.audit.verified import verify
 from protos import grpc_service_pb2 as pb

@@ -16,10 +16,11 @@ from gateway.authorize import Permit
 from gateway.call import read_call
 from gateway.caller import Caller
 from gateway.choose import choose
+from gateway.errors import StartError
 from gateway.lane import ASK_PATH, PATH, Generation, Lane
 from gateway.limits import NO_LIMITS, Limits
 from gateway.rpcs import RPCS, Action
-from gateway.server import Addresses, StartError, serving
+from gateway.server import Addresses, serving
 from gateway.settings import load
 from mesh.catalog import Model
 from protos import grpc_service_pb2 as pb

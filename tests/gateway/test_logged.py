@@ -15,8 +15,8 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2
 
+from gateway.errors import StartError
 from gateway.exchange import address_of
-from gateway.server import StartError
 from protos import grpc_service_pb2 as pb
 from tests.gateway import world as worlds
 from tests.gateway.world import INFER, SERVICE, STREAM, World, hanging

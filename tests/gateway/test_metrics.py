@@ -27,6 +27,7 @@ from tests.gateway import world as worlds
 from tests.gateway.certificates import Authority
 from tests.gateway.streams import answers, message, opened
 from tests.gateway.test_service import refused
+from tests.gateway.test_traces import sink
 from tests.gateway.world import SERVICE, World, failing, hanging
 from tests.protos.metrics.test_prometheus import messages
 from tests.scraped import page, scraped, until
@@ -41,12 +42,14 @@ TRACE = "a1" * 16
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    def limited(config: dict) -> None:
-        config["models"][3]["admission"] = {"floor": 2, "ceiling": 4}
-        config["telemetry"]["otlp"] = f"http://{worlds.unused_address()}"  # who keeps no trace has no exemplars
+    async with sink() as traces:
 
-    async with worlds.world(tmp_path_factory.mktemp("metrics"), limited) as made:
-        yield made
+        def limited(config: dict) -> None:
+            config["models"][3]["admission"] = {"floor": 2, "ceiling": 4}
+            config["telemetry"] = {"otlp": traces.url, "sample": 0, "slow": "60s", "logs": False}
+
+        async with worlds.world(tmp_path_factory.mktemp("metrics"), limited) as made:
+            yield made
 
 
 async def test_calls_are_counted_by_what_they_were(world: World) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.admin import shown
-from gateway.server import StartError, serving
+from gateway.errors import StartError
+from gateway.server import serving
 from gateway.settings import Settings, SettingsError, load
 from tests.gateway.tokens import Issuer
 from tests.gateway.xds_world import settings

@@ -17,7 +17,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from gateway.server import StartError, serving
+from gateway.errors import StartError
+from gateway.server import serving
 from gateway.settings import load
 from protos import grpc_service_pb2 as pb
 from tests.envoy import needs_envoy

@@ -288,10 +288,7 @@ async def test_each_call_has_one_line(logged: World) -> None:
 async def test_who_does_not_look_whether_python_has_a_call_writes_it_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only = of_envoy.only
-    monkeypatch.setattr(
-        of_envoy, "only", lambda expression: only(expression.replace("attempt_count == 0", "attempt_count > 0"))
-    )
+    monkeypatch.setattr(of_envoy, "UNSEEN", of_envoy.only("upstream.request_attempt_count > 0"))
     async with worlds.world(tmp_path, to(), express=True) as world:
         await quietly(world.channel.unary_unary(INFER)(MESSAGE, timeout=10))
         async with asyncio.timeout(10):

@@ -25,7 +25,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2 as pb_reflection
 
 from gateway import asked
-from gateway.server import StartError
+from gateway.errors import StartError
 from headrace import door
 from loadtest import http2
 from mesh.envoy.admin import Admin

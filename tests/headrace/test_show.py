@@ -44,6 +44,8 @@ def test_commands_stand_on_one_line_each_to_be_copied(width: int) -> None:
         "inference.GRPCInferenceService/ModelInfer < /tmp/headrace-demo-x/samples/digit-7.json",
         "  curl http://127.0.0.1:9090/readyz",
         "  headrace trace",
+        "  headrace top",
+        "  headrace audit show /tmp/headrace-demo-x/audit.jsonl",
         "  headrace mesh status --dir /tmp/headrace-demo-x/istio --watch",
         "  headrace mesh shift digits 1=0 2=100 --dir /tmp/headrace-demo-x/istio",
         "  headrace mesh explain digits --version 2 --dir /tmp/headrace-demo-x/istio",
@@ -55,6 +57,6 @@ def test_a_demo_that_ends_does_not_name_what_will_be_gone() -> None:
     file = io.StringIO()
     show.next_steps(Console(file=file, width=80), STATE, "headrace", ISTIO, stay=False)
     assert "headrace demo --stay" in file.getvalue()
-    assert "its own SAMPLES, GATEWAY, ADMIN and ISTIO filled in" in file.getvalue()
+    assert "its own SAMPLES, GATEWAY, ADMIN, AUDIT and ISTIO filled in" in file.getvalue()
     assert "127.0.0.1" not in file.getvalue()
     assert "/tmp/" not in file.getvalue()

@@ -18,7 +18,7 @@ import grpc.aio
 import psutil
 import pytest
 
-from gateway.server import StartError
+from gateway.errors import StartError
 from headrace import siblings
 from mesh.express import front
 from tests.envoy import needs_envoy

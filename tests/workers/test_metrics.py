@@ -250,7 +250,7 @@ async def test_pages_say_whether_calls_may_come_and_draining_ones_do_not(reposit
         await until(gate.ran)
         closing = asyncio.ensure_future(stack.aclose())
         async with asyncio.timeout(10):
-            while (await here.get("/readyz"))[::2] != (503, b"not ready\n"):
+            while (await here.get("/readyz"))[::2] != (503, b"not ready: it stops\n"):
                 await asyncio.sleep(0.005)
         await here.scrape()
         assert here.told("headrace_model_ready", *VERSION) == {("gated", "1"): 0}

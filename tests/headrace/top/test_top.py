@@ -160,9 +160,8 @@ def test_without_a_name_it_is_the_demo_that_stays(tmp_path: Path) -> None:
     assert where(None, [], environ) == ("http://127.0.0.1:9090", [])
     assert where("gateway:9090", ["a:1"], environ) == ("http://gateway:9090", ["a:1"])
     assert where("https://gateway/admin", [], environ) == ("https://gateway/admin", [])
-    demo = State(
-        os.getpid(), "127.0.0.1:1", "127.0.0.1:2", "http://127.0.0.1:3", "s", str(tmp_path / "demo" / "samples"), ""
-    )
+    samples = str(tmp_path / "demo" / "samples")
+    demo = State(os.getpid(), "127.0.0.1:1", "127.0.0.1:2", "http://127.0.0.1:3", "s", samples, "http://127.0.0.1:4")
     with published(demo, tmp_path / "headrace"):
         assert where(None, [], environ) == ("http://127.0.0.1:2", [])
         assert where(None, ["a:1"], environ) == ("http://127.0.0.1:2", ["a:1"])
