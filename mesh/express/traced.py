@@ -89,7 +89,10 @@ def listener(tracing: Tracing, socket: Path, *, tells: bool) -> Json:
 
 def _upstream() -> list[Json]:
     """Between the worker and both spans, of which the call's own and the hop's each say `grpc-message`."""
-    mutations = {"response_mutations": _moved("RESP"), "response_trailers_mutations": _moved("TRAILER")}
+    mutations = {
+        "response_mutations": [*_moved("RESP"), _named("headers")],
+        "response_trailers_mutations": [*_moved("TRAILER"), _named("trailers")],
+    }
     return [
         named("envoy.filters.http.header_mutation", _MUTATION, mutations=mutations),
         named("envoy.filters.http.upstream_codec", _CODEC),
@@ -100,6 +103,13 @@ def _moved(where: str) -> list[Json]:
     """A worker's own header of that name goes first: where there is no message, nothing is set."""
     header = {"key": MESSAGE_KEY, "value": f"%{where}(GRPC-MESSAGE)%"}
     return [{"remove": MESSAGE_KEY}, {"append": {"header": header}}, {"remove": "grpc-message"}]
+
+
+def _named(where: str) -> Json:
+    """A status that a worker has made up becomes UNKNOWN, as gRPC's clients read it; CEL gives nothing for others."""
+    known = f"response.{where}['grpc-status'] in {[str(code.value[0]) for code in grpc.StatusCode]}"
+    header = {"key": "grpc-status", "value": f"%CEL({{false: '2'}}[{known}])%"}
+    return {"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
 
 
 def _tags(tracing: Tracing) -> list[Json]:
