@@ -16,6 +16,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Final
 
+from protos.complaints import Complaints
+
 log = logging.getLogger("headrace.gateway.express")
 
 _TAKEN: Final = 64 * 1024  # bytes at a time, which is what a pipe holds
@@ -46,12 +48,25 @@ def relayed(pipe: Path, take: Take) -> Iterator[None]:
 
 def _relay(pipe: Path, take: Take, over: Event) -> None:
     """Until it is over: an Envoy waits until somebody reads what it writes."""
+    complaints = Complaints(log, time.monotonic)
     while not over.is_set():
         try:
-            _take(pipe, take)
+            _take(pipe, _survived(take, complaints))
         except OSError as error:
             log.warning("lines of the lane cannot be read: %s; it is tried again", error.strerror)
             over.wait(_PAUSE)
+
+
+def _survived(take: Take, complaints: Complaints) -> Take:
+    """What is wrong with some lines is no matter of the next."""
+
+    def taken(lines: bytes) -> None:
+        try:
+            take(lines)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the pipe is read on
+            complaints.warn(type(error).__name__, "lines of the lane were lost", exc_info=error)
+
+    return taken
 
 
 def _take(pipe: Path, take: Take) -> None:

@@ -84,9 +84,22 @@ local function decoded(message)
   end))
 end
 
+-- What a worker says of a failure. The hop of the traced has put it aside, so that no span tells it (traced.py); who has
+-- not come that way cannot say so.
+local function said(handle, where)
+  local aside = where:get("x-headrace-message")
+  if aside ~= nil then
+    local lane = handle:streamInfo():dynamicMetadata():get("headrace.lane")
+    if lane ~= nil and lane.traced then
+      where:replace("grpc-message", aside)
+    end
+  end
+  return where:get("grpc-message")
+end
+
 -- Tell the caller of a failure; `where` are the headers or the trailers that do, `id` is the request's.
 local function refuse(handle, where, status, id)
-  local words = decoded(where:get("grpc-message"))
+  local words = decoded(said(handle, where))
   local refusal = refusal_of(status, sub(words, 1, RULES.longest), where:get("x-envoy-overloaded") ~= nil)
   if refusal == nil then
     if #words > RULES.longest then
@@ -98,8 +111,8 @@ local function refuse(handle, where, status, id)
   end
   if refusal == RULES.refusals.internal then
     local noted = handle:streamInfo():dynamicMetadata():get(RULES.noted)
-    local said = sub(gsub(words, "%c", " "), 1, RULES.longest_line)
-    handle:logErr(format("request %s, trace %s: the worker says %s: %s", id, noted and noted.trace_id or "-", status, said))
+    local line = sub(gsub(words, "%c", " "), 1, RULES.longest_line)
+    handle:logErr(format("request %s, trace %s: the worker says %s: %s", id, noted and noted.trace_id or "-", status, line))
   end
   if #id ~= 32 or find(id, "%X") then
     id = sub(RULES.placeholder, 1, 32) -- nobody knows it

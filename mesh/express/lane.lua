@@ -117,6 +117,7 @@ local function send(handle, lesson, model, dropped, timeout, trace)
   local cluster = drawn(lesson.shares)
   if trace == SAMPLED and RULES.tracing == "lane" then
     headers:replace("x-headrace-to", cluster)
+    handle:streamInfo():dynamicMetadata():set("headrace.lane", "traced", true)
     cluster = RULES.traced
   elseif trace == NONE and RULES.tracing ~= "" then
     headers:replace("traceparent", format("00-%s-%s-00", id, sub(id, 17))) -- so that a worker does not begin one

@@ -1,7 +1,8 @@
 """The hop of calls that are traced. Law: who is not sampled does not come this way, so tracing costs only the sampled.
 
 The lane sends a sampled call, or one of a sampled trace, through a listener of its own, which gives it the spans that
-the Python lane would. Source: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
+the Python lane would. A worker's words go by under a key of ours: Envoy writes `grpc-message` into spans, whatever
+secrets are in it. Source: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ TRACED: Final = "traced"
 TO_KEY: Final = "x-headrace-to"
 TRACE_KEY: Final = "x-headrace-trace"
 """Of an answer, for the access log: the trace that the call is part of."""
+MESSAGE_KEY: Final = "x-headrace-message"
+"""Of an answer, for the script (`answers.lua`): the worker's `grpc-message`."""
+
+_MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+_CODEC: Final = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
 
 
 @dataclass(frozen=True)
@@ -72,13 +78,38 @@ def listener(tracing: Tracing, socket: Path, *, tells: bool) -> Json:
             "custom_tags": _tags(tracing),
         },
         route_config={"name": "traced", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        http_filters=[named(ROUTER_FILTER, ROUTER, suppress_envoy_headers=True)],
+        http_filters=[named(ROUTER_FILTER, ROUTER, suppress_envoy_headers=True, upstream_http_filters=_upstream())],
     )
     return {
         "name": "traced",
         "address": pipe(socket),
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
+
+
+def _upstream() -> list[Json]:
+    """Between the worker and both spans, of which the call's own and the hop's each say `grpc-message`."""
+    mutations = {
+        "response_mutations": [*_moved("RESP"), _named("headers")],
+        "response_trailers_mutations": [*_moved("TRAILER"), _named("trailers")],
+    }
+    return [
+        named("envoy.filters.http.header_mutation", _MUTATION, mutations=mutations),
+        named("envoy.filters.http.upstream_codec", _CODEC),
+    ]
+
+
+def _moved(where: str) -> list[Json]:
+    """A worker's own header of that name goes first: where there is no message, nothing is set."""
+    header = {"key": MESSAGE_KEY, "value": f"%{where}(GRPC-MESSAGE)%"}
+    return [{"remove": MESSAGE_KEY}, {"append": {"header": header}}, {"remove": "grpc-message"}]
+
+
+def _named(where: str) -> Json:
+    """A status that a worker has made up becomes UNKNOWN, as gRPC's clients read it; CEL gives nothing for others."""
+    known = f"response.{where}['grpc-status'] in {[str(code.value[0]) for code in grpc.StatusCode]}"
+    header = {"key": "grpc-status", "value": f"%CEL({{false: '2'}}[{known}])%"}
+    return {"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
 
 
 def _tags(tracing: Tracing) -> list[Json]:

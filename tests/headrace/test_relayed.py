@@ -83,6 +83,23 @@ def test_a_pipe_that_cannot_be_read_is_tried_again(
     assert "lines of the lane cannot be read: Too many open files; it is tried again" in caplog.text
 
 
+def test_who_cannot_take_some_lines_is_handed_the_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody else would read the pipe."""
+    came: list[bytes] = []
+
+    def take(lines: bytes) -> None:
+        came.append(lines)
+        if lines == b"bad\n":
+            raise OverflowError(lines)
+
+    with module.relayed(tmp_path / "pipe", take), (tmp_path / "pipe").open("wb", buffering=0) as envoy:
+        for count, piece in enumerate((b"bad\n", b"good\n") * 2, 1):
+            envoy.write(piece)
+            until(lambda count=count: len(came) == count)
+    assert came == [b"bad\n", b"good\n"] * 2
+    assert [record.message for record in caplog.records] == ["lines of the lane were lost"]
+
+
 def test_what_was_written_at_the_end_is_there(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     with relayed(tmp_path), (tmp_path / "pipe").open("wb", buffering=0) as envoy:
