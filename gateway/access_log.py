@@ -11,12 +11,12 @@ import json
 import logging
 import os
 import queue
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from protos import dropped, rfc3339, tracing
-from protos.aside import aside
+from protos.aside import in_batches
 from protos.complaints import Complaints
 from protos.dropped import Signal
 
@@ -25,6 +25,7 @@ log = logging.getLogger("headrace.gateway")
 STDOUT: Final = Path("-")
 _APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _MODE: Final = 0o640  # it names callers
+_GATHER: Final = 0.02  # seconds
 _LOOK: Final = 1.0  # seconds between looks at whether the file is still the same
 _TOGETHER: Final = 4096  # bytes that a pipe takes as one (pipe(7), PIPE_BUF)
 _MOST: Final = 10_000  # lines that wait
@@ -54,10 +55,15 @@ class AccessLog:
 
 
 @contextlib.contextmanager
-def appending(path: Path, clock: Callable[[], float], most: int = _MOST) -> Iterator[AccessLog]:
-    """The access log while inside; `clock` is monotonic, in seconds. Raises OSError: the file cannot be opened."""
+def appending(
+    path: Path, clock: Callable[[], float], most: int = _MOST, gather: float = _GATHER
+) -> Iterator[AccessLog]:
+    """The access log while inside; `clock` is monotonic, in seconds. Raises OSError: the file cannot be opened.
+
+    `most` lines wait; for `gather` seconds more are waited for (`protos.aside`).
+    """
     file = _File(path, clock)
-    with aside(file.write, "access log", most, file.close) as waiting:
+    with in_batches(file.write, "access log", most, file.close, gather=gather) as waiting:
         yield AccessLog(waiting, clock)
 
 
@@ -72,9 +78,9 @@ class _File:
         self._looked_at = clock()
         self._torn = False
 
-    def write(self, line: Line | bytes) -> None:
+    def write(self, lines: Sequence[Line | bytes]) -> None:
         """Append whole lines; where that fails they are lost."""
-        text = line if isinstance(line, bytes) else text_of(line)
+        text = b"".join(line if isinstance(line, bytes) else text_of(line) for line in lines)
         try:
             if self._path != STDOUT:
                 self._look()
@@ -83,7 +89,7 @@ class _File:
                 for part in _parts(text):
                     self._append(part)
         except OSError as error:
-            dropped.add(Signal.ACCESS_LOG, _lines(line))
+            dropped.add(Signal.ACCESS_LOG, text.count(b"\n"))
             self._complaints.warn("lost", f"lines of the access log are lost: {self._path}: {error.strerror}")
 
     def close(self) -> None:
@@ -92,9 +98,10 @@ class _File:
 
     def _append(self, text: bytes) -> None:
         whole = b"\n" + text if self._torn else text
-        self._torn = os.write(self._file, whole) < len(whole)
+        written = os.write(self._file, whole)
+        self._torn = written < len(whole)
         if self._torn:
-            dropped.add(Signal.ACCESS_LOG)
+            dropped.add(Signal.ACCESS_LOG, whole[written:].count(b"\n"))
             self._complaints.warn("torn", f"a line of the access log is torn: {self._path}: the disk is full")
 
     def _look(self) -> None:

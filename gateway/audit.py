@@ -31,6 +31,7 @@ log = logging.getLogger("headrace.gateway")
 _MOST: Final = 10_000  # lines that wait to be taken, and to be written
 _MOST_BYTES: Final = 16 * 1024 * 1024  # of lines from elsewhere that wait to be taken
 _TOGETHER: Final = 1000  # lines
+_GATHER: Final = 0.02  # seconds
 _EVERY: Final = 1.0  # seconds between looks at the file while nothing comes
 _AGAIN: Final = 0.5  # seconds after which what failed is tried again
 _STUCK: Final = 2.0  # seconds of writing after which it is held to hang
@@ -121,7 +122,7 @@ class Audit:
                 raise
             self._fail(error.strerror or str(error))
         self._checkpoint()
-        with in_batches(self._take, "audit", _MOST, self._close, _EVERY) as self._waiting:
+        with in_batches(self._take, "audit", _MOST, self._close, _EVERY, gather=_GATHER) as self._waiting:
             yield
 
     def _take(self, some: Sequence[Line | bytes]) -> None:

@@ -176,7 +176,7 @@ def taken(settings: Settings, kinds: Sequence[Lines], audit: Audit | None) -> It
             if isinstance(kind, AuditLines) and audit is not None:
                 stack.enter_context(relayed(kind.path, audit.write_carried))
             elif isinstance(kind, AccessLog) and (path := settings.telemetry.access_log) is not None:
-                file = stack.enter_context(appending(path, time.monotonic, _MOST))
+                file = stack.enter_context(appending(path, time.monotonic, _MOST, gather=0.0))
                 stack.enter_context(relayed(kind.path, file.write))
         yield
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import queue
+import time
 from collections.abc import Callable, Iterator, Sequence
 from threading import Thread
 from typing import Final, TypeVar
@@ -40,12 +41,15 @@ def in_batches(
     then: Callable[[], None] = lambda: None,
     every: float | None = None,
     at_once: int = 1000,
+    gather: float = 0.0,
 ) -> Iterator[queue.Queue[T | None]]:
-    """As `aside`; it takes `at_once` what waits, and nothing where for `every` seconds nothing came."""
+    """As `aside`; it takes `at_once` what waits, and nothing where for `every` seconds nothing came.
+
+    For `gather` seconds more is waited for: a thread that wakes for each costs who hands over more than its work.
+    """
     waiting: queue.Queue[T | None] = queue.Queue(most)
-    thread = Thread(
-        target=_taken, args=(functools.partial(_some, waiting, every, at_once), take, then), name=name, daemon=True
-    )
+    next_ones = functools.partial(_some, waiting, every, at_once, gather)
+    thread = Thread(target=_taken, args=(next_ones, take, then), name=name, daemon=True)
     thread.start()
     try:
         yield waiting
@@ -66,11 +70,13 @@ def _taken(
     then()
 
 
-def _some(waiting: queue.Queue[T | None], every: float | None, at_once: int) -> list[T | None]:
+def _some(waiting: queue.Queue[T | None], every: float | None, at_once: int, gather: float) -> list[T | None]:
     """What waits, up to the end; waits for the first."""
     some: list[T | None] = []
     with contextlib.suppress(queue.Empty):
         some.append(waiting.get(timeout=every))
+        if gather and some[-1] is not None:
+            time.sleep(gather)
         while some[-1] is not None and len(some) < at_once:
             some.append(waiting.get_nowait())
     return some

@@ -70,11 +70,12 @@ def test_a_line_that_was_torn_does_not_spoil_the_next(
     def tear(file: int, text: bytes) -> int:
         return write(file, text[:9] if b"torn" in text else text)
 
-    with appending(path, Clock()) as log:
-        monkeypatch.setattr(access_log.os, "write", tear)
-        log.write(Line(0, {"a": "torn"}))
-        log.write(Line(0, {"a": "whole"}))
-        log.write(Line(0, {"a": "whole"}))
+    before, file = lost(), access_log._File(path, Clock())
+    monkeypatch.setattr(access_log.os, "write", tear)
+    file.write([Line(0, {"a": "torn"}), Line(0, {"a": "lost"})])
+    file.write([Line(0, {"a": "whole"}), Line(0, {"a": "whole"})])
+    file.close()
+    assert lost() - before == 2
     lines = path.read_text().splitlines()
     assert len(lines) == 3
     assert [json.loads(line)["a"] for line in lines[1:]] == ["whole"] * 2
@@ -97,10 +98,10 @@ def test_a_disk_that_hangs_holds_up_nobody(
     over, before = threading.Event(), lost()
     monkeypatch.setattr(access_log._File, "write", lambda _self, _line: over.wait(30))
     with appending(tmp_path / "access.log", Clock()) as log:
-        for _ in range(11_000):
+        for _ in range(12_000):
             log.write(Line(0, {}))
         assert "they come faster than they can be written" in caplog.text
-        assert 990 < lost() - before <= 1000  # the thread may have taken one
+        assert 990 < lost() - before <= 2000  # the thread may have taken some
         over.set()
 
 
@@ -109,14 +110,14 @@ def test_a_file_that_is_gone_is_made_anew(tmp_path: Path, caplog: pytest.LogCapt
     path, clock = folder / "access.log", Clock()
     folder.mkdir()
     file = access_log._File(path, clock)
-    file.write(Line(0, {"a": 1}))
+    file.write([Line(0, {"a": 1})])
     path.rename(tmp_path / "old")
     folder.rmdir()
     clock.now += 2
-    file.write(Line(0, {"a": 2}))
+    file.write([Line(0, {"a": 2})])
     assert "lines of the access log are lost" in caplog.text
     folder.mkdir()
-    file.write(Line(0, {"a": 3}))
+    file.write([Line(0, {"a": 3})])
     file.close()
     assert [line["a"] for line in read(tmp_path / "old")] == [1]
     assert [line["a"] for line in read(path)] == [3]
@@ -125,9 +126,9 @@ def test_a_file_that_is_gone_is_made_anew(tmp_path: Path, caplog: pytest.LogCapt
 def test_a_file_that_is_made_short_is_written_from_its_beginning(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     file = access_log._File(path, Clock())
-    file.write(Line(0, {"a": 1}))
+    file.write([Line(0, {"a": 1})])
     os.truncate(path, 0)
-    file.write(Line(0, {"a": 2}))
+    file.write([Line(0, {"a": 2})])
     file.close()
     assert [line["a"] for line in read(path)] == [2]
 

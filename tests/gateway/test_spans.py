@@ -15,6 +15,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from protos import dropped
 from protos import grpc_service_pb2 as pb
+from protos.dropped import Signal
 from tests.gateway import world as worlds
 from tests.gateway.streams import answers, message, opened
 from tests.gateway.test_service import refused
@@ -71,7 +72,7 @@ async def test_a_slow_call_is_kept_in_its_callers_trace(tmp_path: Path) -> None:
 
 
 async def test_a_flood_of_strangers_is_no_flood_of_spans(tmp_path: Path) -> None:
-    before = dropped.counts().get("spans", 0)
+    before = dropped.counts()[Signal.SPANS_OVER_LIMIT]
     async with sink() as traces:
         async with worlds.world(tmp_path, sent_to(traces, sample=1.0)) as world:
             calls = [world.channel.unary_unary(INFER)(b"", timeout=20) for _ in range(400)]
@@ -79,7 +80,7 @@ async def test_a_flood_of_strangers_is_no_flood_of_spans(tmp_path: Path) -> None
             await world.infer()
         kept = [span for _, span in traces.spans if attributes(span).get("headrace.reason") == "TOKEN_MISSING"]
     assert 100 <= len(kept) < 300
-    assert dropped.counts()["spans"] - before == 400 - len(kept)
+    assert dropped.counts()[Signal.SPANS_OVER_LIMIT] - before == 400 - len(kept)
     assert {attributes(span)["headrace.phase"] for span in kept} == {"verify"}
     assert len(traces.spans) == len(kept) + 2
 

@@ -19,7 +19,10 @@ from headrace import relayed as module
 @contextlib.contextmanager
 def relayed(folder: Path) -> Iterator[None]:
     """Into an access log, as lines that are handed on are there."""
-    with appending(folder / "access.log", time.monotonic, 256) as file, module.relayed(folder / "pipe", file.write):
+    with (
+        appending(folder / "access.log", time.monotonic, 256, gather=0.0) as file,
+        module.relayed(folder / "pipe", file.write),
+    ):
         yield
 
 

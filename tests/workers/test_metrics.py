@@ -302,7 +302,7 @@ async def test_what_is_served_is_what_is_described(repository: Path, world, monk
         assert {frozenset(one.labels) - {"le"} for one in family.samples} == {frozenset(labels)}
     assert not families
     before = here.told("headrace_telemetry_dropped_total", "headrace_signal")
-    assert before.keys() == {("spans",), ("metrics",), ("logs",)}
+    assert before.keys() == {("spans",), ("spans_over_limit",), ("metrics",), ("logs",)}
     dropped.add(Signal.METRICS)
     await here.scrape()
     assert here.told("headrace_telemetry_dropped_total", "headrace_signal")["metrics",] == before["metrics",] + 1
