@@ -14,6 +14,11 @@ _SIDECARS, _SERVERS = "20s", "310s"
 # Bytes of a call that wait for who is to take them, each way. Calls share a connection: all together hold up no other.
 # https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/core/v3/protocol.proto
 WINDOWS: Final[Json] = {"initial_stream_window_size": 4 * 1024 * 1024, "initial_connection_window_size": 2**31 - 1}
+_UPDATES: Final = 10_000
+"""Window updates that a peer of ours may send for each frame of data: gRPC is generous with them, Envoy allows ten.
+
+Over these it closes the connection, and with it every call.
+"""
 # Where all copies are out, all get calls: who has no health service answers as before.
 HEALTH: Final[Json] = {
     "timeout": "1s",
@@ -45,6 +50,7 @@ def cluster(name: str, addresses: Sequence[Json], budget: float | None = None, p
         {"max_retries": UINT32_MAX} if budget is None else {"retry_budget": {"budget_percent": percent(100 * budget)}}
     )
     http2: Json = {"connection_keepalive": {"interval": pings, "timeout": "5s"}, **WINDOWS}
+    http2["max_inbound_window_update_frames_per_data_frame_sent"] = _UPDATES
     options = typed(HTTP_PROTOCOL_OPTIONS, explicit_http_config={"http2_protocol_options": http2})
     endpoints = [{"endpoint": {"address": address}} for address in addresses]
     return message(

@@ -33,6 +33,10 @@ _EARLY: Final = "envoy.extensions.http.early_header_mutation.header_mutation.v3.
 _ANSWERS: Final = "answers"
 _OURS: Final = (LANE_KEY, CLUSTER_KEY, LEARN_KEY, LESSON_KEY, GENERATION_KEY, TO_KEY, SAMPLED_KEY, PEER_KEY)
 _STREAMS: Final = 1000  # calls at a time on one connection, as of the Python lane's own door
+_UPDATES_OF: Final = "max_inbound_window_update_frames_per_data_frame_sent"
+_UPDATES: Final = (
+    100  # gRPC's callers are generous with these, too, but are no peers of ours (mesh/express/clusters.py)
+)
 _HEADERS: Final = 32  # KiB, as the Python lane takes
 _TAKEN: Final = "30s"  # in which a caller must take some of its answer
 _MARGIN: Final = 1024 * 1024  # bytes over the largest request in which Python can tell TOO_LARGE
@@ -47,7 +51,7 @@ def manager() -> Json:
     """Fields of the HttpConnectionManager."""
     return {
         "codec_type": "HTTP2",
-        "http2_protocol_options": {"max_concurrent_streams": _STREAMS, **WINDOWS},
+        "http2_protocol_options": {"max_concurrent_streams": _STREAMS, _UPDATES_OF: _UPDATES, **WINDOWS},
         "max_request_headers_kb": _HEADERS,
         "use_remote_address": True,
         "skip_xff_append": True,
