@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from gateway.phases import Phase
 from headrace.printable import printable
 from headrace.traces.spans import Event, Span, Value
 from headrace.traces.tree import Place
@@ -84,7 +85,7 @@ def _above(places: Sequence[Place], at: int) -> Mapping[str, Value]:
 def _attributes(own: Mapping[str, Value], above: Mapping[str, Value]) -> Sequence[str]:
     others = {
         key: key.removeprefix(_OURS).replace(".", " ")
-        for key in own
+        for key in sorted(own)
         if key.startswith(_OURS) and key not in _NAMED and key not in _ELSEWHERE and not key.startswith(tracing.PHASES)
     }
     named = {**_NAMED, **others}
@@ -98,9 +99,9 @@ def _attributes(own: Mapping[str, Value], above: Mapping[str, Value]) -> Sequenc
 def _phases(own: Mapping[str, Value]) -> list[str]:
     """Where the time went, in the order of the call."""
     spent = [
-        f"{key.removeprefix(tracing.PHASES)} {_ms(value)}"
-        for key, value in own.items()
-        if key.startswith(tracing.PHASES) and isinstance(value, int | float) and value >= _LITTLE
+        f"{phase.word} {_ms(value)}"
+        for phase in Phase
+        if isinstance(value := own.get(tracing.PHASES + phase.word), int | float) and value >= _LITTLE
     ]
     return [" · ".join(spent)] if spent else []
 
