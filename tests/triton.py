@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from tests.web import web
 from tests.workers import zoo
 
 _THERE = sys.platform == "linux" and platform.machine() == "x86_64" and importlib.util.find_spec("pytriton") is not None
@@ -80,7 +81,7 @@ class Collector:
     def serving(self) -> Iterator[Collector]:
         spans = self.spans
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Taking(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 assert self.path == "/v1/traces"
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -94,16 +95,8 @@ class Collector:
                 self.send_header("content-length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            self.url = f"http://127.0.0.1:{server.server_port}"
-            thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-            thread.start()
+        with web(Taking) as self.url:
             yield self
-            server.shutdown()
-            thread.join()
 
 
 @dataclass

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import http.server
 import json
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -23,6 +21,7 @@ from protos import tracing
 from tests.gateway.world import unused_address
 from tests.headrace.called import Done, headrace
 from tests.headrace.traces.some import TRACE, span
+from tests.web import web
 
 SPANS = (
     span("11", attributes={tracing.MODEL: "digits", tracing.RPC_STATUS: "OK"}),
@@ -85,7 +84,7 @@ async def test_first_digits_of_several_are_not_guessed() -> None:
 def answering(body: bytes, status: int = 200, **headers: str) -> Iterator[str]:
     """A server that is no Jaeger."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Answering(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
             for name, value in headers.items():
@@ -93,17 +92,8 @@ def answering(body: bytes, status: int = 200, **headers: str) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with web(Answering) as url:
+        yield url
 
 
 @pytest.mark.parametrize(
