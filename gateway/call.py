@@ -11,9 +11,10 @@ from typing import NamedTuple
 import grpc
 
 from gateway.rpcs import Rpc
-from gateway.wire import LENGTH, VARINT, Budget, Extent, Malformed, bytes_field, fields, integer, string_field, varint
+from gateway.wire import LENGTH, VARINT, Budget, Extent, Malformed, bytes_field, fields, integer, string_field
 from mesh.catalog import well_formed_version
 from protos.errors import HeadraceError, Reason
+from protos.varint import varint
 
 _INPUTS, _OUTPUTS = 5, 6  # ModelInferRequest
 _PARAMETERS = {_INPUTS: 4, _OUTPUTS: 2}  # InferInputTensor.parameters, InferRequestedOutputTensor.parameters

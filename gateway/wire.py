@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from protos.varint import varint
+
 VARINT: Final = 0
 FIXED64: Final = 1
 LENGTH: Final = 2
@@ -111,16 +113,6 @@ def integer(body: bytes, start: int, end: int) -> int:
     for place, byte in enumerate(body[start:end]):
         value |= (byte & 0x7F) << (7 * place)
     return value & 0xFFFFFFFFFFFFFFFF
-
-
-def varint(value: int) -> bytes:
-    """The shortest encoding of a non-negative integer."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 def string_field(number: int, value: str) -> bytes:

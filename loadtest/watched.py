@@ -17,12 +17,12 @@ from typing import Final
 import grpc
 
 from loadtest import h2load, setting
-from loadtest.children import Broken, child, free_address
+from loadtest.children import Broken, child, free_address, room
 from loadtest.collector import collecting
 from loadtest.contenders import bearer
 from loadtest.contest import Case, Drive, Effort
 from loadtest.findings import Findings, Track, contest
-from loadtest.ground import Contender, Ground, ground
+from loadtest.ground import Contender, Ground
 from loadtest.h2load import Load, Run
 from loadtest.payload import MODEL, PATH, SHAPES, prefixed, request
 from loadtest.processes import named, tree
@@ -56,7 +56,9 @@ def measured(effort: Effort, track: Track) -> Findings:
     """Both lanes. Raises Broken."""
     reports = []
     for lane, express in _LANES.items():
-        with ground() as here:
+        with room() as (stack, folder, log, proxy_cpus, other_cpus):
+            # Each gateway has a worker of its own.
+            here = Ground(stack, folder, log, proxy_cpus, other_cpus, upstream="")
             _, collector = here.stack.enter_context(collecting())
             off = _gateway(here, OFF, None, express=express)
             on = _gateway(here, ON, collector, express=express)

@@ -22,10 +22,9 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
-from protos import tracing
+from protos import collector, tracing
 from protos.batches import Lines
 from protos.line import Line
-from protos.takes import LOGS, refused
 
 log = logging.getLogger("headrace.telemetry")
 
@@ -40,7 +39,7 @@ def sending(service: str, otlp: str) -> Iterator[Callable[[Line], None]]:
     provider = LoggerProvider(
         Resource.create({"service.name": service, "process.pid": os.getpid()}), shutdown_on_exit=False
     )
-    exporter = OTLPLogExporter(endpoint=otlp, insecure=otlp.startswith("http://"), timeout=5)
+    exporter = OTLPLogExporter(**collector.options(otlp))
     provider.add_log_record_processor(Lines(_WhereTaken(exporter, otlp), _LAST_WORDS))
     try:
         yield lambda line: provider.get_logger(line.logger).emit(_record(line))
@@ -53,22 +52,11 @@ class _WhereTaken(LogRecordExporter):
 
     def __init__(self, exporter: LogRecordExporter, otlp: str) -> None:
         self._exporter = exporter
-        self._otlp = otlp
-        self._ask_at = 0.0  # on the monotonic clock
-        self._refused = False
-        self._told = False
+        self._takes = collector.Takes(otlp, collector.LOGS, "log lines", log, time.monotonic, _ASK_AGAIN)
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Send a batch, or let go of it."""
-        if (now := time.monotonic()) >= self._ask_at:
-            self._refused = refused(self._otlp, LOGS)
-            self._ask_at = now + _ASK_AGAIN
-            if self._refused and not self._told:
-                self._told = True
-                log.info("%s takes no log lines: they are not sent", self._otlp)
-        if self._refused:
-            return LogRecordExportResult.SUCCESS
-        return self._exporter.export(batch)
+        return LogRecordExportResult.SUCCESS if self._takes.none() else self._exporter.export(batch)
 
     def shutdown(self) -> None:
         """End what is under way."""

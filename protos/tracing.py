@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Span, SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from protos import batches
+from protos import batches, collector
 from protos.contract import SAMPLED_KEY
 
 RPC_SYSTEM = "rpc.system.name"
@@ -103,7 +103,7 @@ def resource(service: str) -> Resource:
 
 def sending(otlp: str) -> batches.Spans:
     """What takes spans that have ended, and sends them there."""
-    return batches.Spans(OTLPSpanExporter(endpoint=otlp, insecure=otlp.startswith("http://"), timeout=5), _LAST_WORDS)
+    return batches.Spans(OTLPSpanExporter(**collector.options(otlp)), _LAST_WORDS)
 
 
 def extract(metadata: Iterable[tuple[str, str | bytes]]) -> Context:

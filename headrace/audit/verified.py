@@ -45,9 +45,14 @@ class Verified:
     lost: int = 0
     torn: int = 0
     open: int = 0
-    begun: dict[object, list[int]] = field(default_factory=dict)
+    begun: dict[int, list[int]] = field(default_factory=dict)
     wrong: Wrong | None = None
     expected: set[Link] = field(default_factory=set)
+
+    @property
+    def running(self) -> list[int]:
+        """The lines of those that have begun and not ended, as far as is known."""
+        return sorted(line for lines in self.begun.values() for line in lines)
 
 
 def verify(files: Sequence[File], expect: Sequence[Link], read: Callable[[int], None]) -> Verified:
@@ -156,7 +161,9 @@ def _say(told: dict[str, object], link: Link, found: Verified) -> None:
     """What the audit says of itself."""
     if isinstance(lost := told.get("lost"), int):
         found.lost += lost
-    begun = found.begun.setdefault(told.get("pid"), [])
+    if not isinstance(pid := told.get("pid"), int):
+        return
+    begun = found.begun.setdefault(pid, [])
     match told.get(tracing.AUDIT):
         case "start":
             begun.append(link.seq)

@@ -186,8 +186,8 @@ def _sentences(files: Sequence[File], found: Verified) -> Iterator[str]:
         yield f"{found.lost} calls are not in it: it says itself that their lines were lost"
     if found.torn:
         yield f"{found.torn} pieces of lines are in it, of which it says so"
-    if begun := sorted(line for lines in found.begun.values() for line in lines):
-        first = ", ".join(map(str, begun[:_FEW])) + (" and others" if len(begun) > _FEW else "")
+    if found.running:
+        first = ", ".join(map(str, found.running[:_FEW])) + (" and others" if len(found.running) > _FEW else "")
         yield f"who began in line {first} has not said that it ended: it runs, or what it had not yet written is lost"
     if found.open:
         yield "its last line has no end: it is being written, or who wrote it was ended"
@@ -204,7 +204,7 @@ def _as_json(files: Sequence[File], found: Verified) -> str:
         "lost": found.lost,
         "torn": found.torn,
         "open": found.open,
-        "begun": sorted(line for lines in found.begun.values() for line in lines),
+        "begun": found.running,
         "wrong": wrong and {"file": wrong.path and str(wrong.path), "line": wrong.at or None, "what": wrong.what},
     }
     return json.dumps(told, indent=2)

@@ -1,14 +1,17 @@
-"""The series that rules and dashboards read. Law: the names of metrics and labels are spelled here only.
+"""The series that rules and dashboards read. Law: others name no metric and no label but by these.
 
-A label is an attribute of `protos.tracing`, as Prometheus spells it.
+Ours are called as their instruments say; a label is an attribute of `protos.tracing`, as Prometheus spells it.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from gateway import metrics as gateway
 from protos import tracing
+from protos.metrics import process, shared
 from protos.metrics.described import label
+from workers import metrics as worker
 
 METHOD: Final = label(tracing.RPC_METHOD)
 STATUS: Final = label(tracing.RPC_STATUS)
@@ -18,42 +21,42 @@ VERSION: Final = label(tracing.VERSION_SERVED)
 REASON: Final = label(tracing.REASON)
 LANE: Final = label(tracing.LANE)
 GRANT: Final = label(tracing.GRANT)
-RESULT: Final = "headrace_result"
-ISSUER: Final = "headrace_issuer"
-CERTIFICATE: Final = "headrace_certificate"
-SIGNAL: Final = "headrace_signal"
-DIRECTION: Final = "headrace_direction"
+RESULT: Final = label(tracing.RESULT)
+ISSUER: Final = label(tracing.ISSUER)
+CERTIFICATE: Final = label(tracing.CERTIFICATE)
+SIGNAL: Final = label(tracing.SIGNAL)
+DIRECTION: Final = label(tracing.DIRECTION)
 CLUSTER: Final = "cluster_name"
 """As Istio's sidecars call it; Envoy by itself says `envoy_cluster_name`."""
 
-CALLS: Final = "headrace_calls_total"
-DURATION: Final = "rpc_server_call_duration_seconds"
-GATEWAY_DURATION: Final = "headrace_gateway_duration_seconds"
-QUEUE_DURATION: Final = "headrace_queue_duration_seconds"
-COMPUTE_DURATION: Final = "headrace_compute_duration_seconds"
-BATCH_SIZE: Final = "headrace_batch_size"
-QUEUE_DEPTH: Final = "headrace_queue_depth"
-MODEL_READY: Final = "headrace_model_ready"
-ACTIVE: Final = "headrace_calls_active"
-LIMIT: Final = "headrace_admission_limit"
-RUNNING: Final = "headrace_admission_running"
-COPIES: Final = "headrace_copies"
-COPIES_READY: Final = "headrace_copies_ready"
-TOKENS: Final = "headrace_tokens_total"
-JWKS_AGE: Final = "headrace_jwks_age_seconds"
-JWKS_KEYS: Final = "headrace_jwks_keys"
-CERTIFICATE_END: Final = "headrace_certificate_expiry_timestamp_seconds"
-GENERATION: Final = "headrace_config_generation"
-CONFIG_REFUSED: Final = "headrace_config_refused"
-READY: Final = "headrace_ready"
-DROPPED: Final = "headrace_telemetry_dropped_total"
-AUDIT_FAILING: Final = "headrace_audit_failing"
-MESSAGES: Final = "headrace_stream_messages_total"
-GPU_UTILIZATION: Final = "hw_gpu_utilization_ratio"
-GPU_USED: Final = "hw_gpu_memory_usage_bytes"
-GPU_LIMIT: Final = "hw_gpu_memory_limit_bytes"
-CPU: Final = "process_cpu_seconds_total"
-MEMORY: Final = "process_resident_memory_bytes"
+CALLS: Final = gateway.CALLS.exposed
+DURATION: Final = shared.DURATION.exposed
+GATEWAY_DURATION: Final = gateway.GATEWAY_DURATION.exposed
+QUEUE_DURATION: Final = worker.QUEUE_DURATION.exposed
+COMPUTE_DURATION: Final = worker.COMPUTE_DURATION.exposed
+BATCH_SIZE: Final = worker.BATCH_SIZE.exposed
+QUEUE_DEPTH: Final = worker.QUEUE_DEPTH.exposed
+MODEL_READY: Final = worker.MODEL_READY.exposed
+ACTIVE: Final = gateway.ACTIVE.exposed
+LIMIT: Final = gateway.LIMIT.exposed
+RUNNING: Final = gateway.RUNNING.exposed
+COPIES: Final = gateway.COPIES.exposed
+COPIES_READY: Final = gateway.COPIES_READY.exposed
+TOKENS: Final = gateway.TOKENS.exposed
+JWKS_AGE: Final = gateway.JWKS_AGE.exposed
+JWKS_KEYS: Final = gateway.JWKS_KEYS.exposed
+CERTIFICATE_END: Final = gateway.EXPIRY.exposed
+GENERATION: Final = gateway.GENERATION.exposed
+CONFIG_REFUSED: Final = gateway.REFUSED.exposed
+READY: Final = gateway.READY.exposed
+DROPPED: Final = shared.DROPPED.exposed
+AUDIT_FAILING: Final = gateway.AUDIT_FAILING.exposed
+MESSAGES: Final = gateway.MESSAGES.exposed
+GPU_UTILIZATION: Final = worker.GPU_UTILIZATION.exposed
+GPU_USED: Final = worker.GPU_MEMORY_USAGE.exposed
+GPU_LIMIT: Final = worker.GPU_MEMORY_LIMIT.exposed
+CPU: Final = process.CPU.exposed
+MEMORY: Final = process.MEMORY.exposed
 EJECTED: Final = "envoy_cluster_outlier_detection_ejections_active"
 BROKEN: Final = "envoy_cluster_upstream_rq_pending_overflow"
 HEALTHY: Final = "envoy_cluster_membership_healthy"

@@ -14,8 +14,10 @@ from typing import Final, NamedTuple, TypeVar
 from google.protobuf import proto
 from google.protobuf.message import DecodeError
 
+from gateway.metrics import ACTIVE, AUDIT_FAILING, CALLS, COPIES, COPIES_READY, LIMIT, READY, REFUSED, RUNNING
 from protos import tracing
 from protos.metrics.described import label
+from protos.metrics.shared import DROPPED, DURATION
 from protos.prometheus import metrics_pb2 as pb
 
 _MODEL: Final = label(tracing.MODEL)
@@ -88,7 +90,7 @@ Key = TypeVar("Key")
 def look(at: float, page: bytes) -> Look:
     """What the messages say. Raises ValueError: they are no metrics, or not a gateway's."""
     families = {family.name: family for family in _families(page)}
-    if "headrace_ready" not in families:
+    if READY.exposed not in families:
         raise ValueError("no gateway's metrics")
     return Look(
         at,
@@ -97,19 +99,18 @@ def look(at: float, page: bytes) -> Look:
                 Call(*(labels.get(name, "") for name in (_MODEL, _VERSION, _LANE, _STATUS, _REASON))),
                 metric.counter.value,
             )
-            for labels, metric in _of(families, "headrace_calls_total")
+            for labels, metric in _of(families, CALLS.exposed)
         ),
         times=_times(families),
-        active={lane: value for (lane,), value in _gauge(families, "headrace_calls_active", _LANE).items()},
+        active={lane: value for (lane,), value in _gauge(families, ACTIVE.exposed, _LANE).items()},
         admission=_admission(families),
         copies=_copies(families),
         dropped=_added(
-            (labels.get(_SIGNAL, ""), metric.counter.value)
-            for labels, metric in _of(families, "headrace_telemetry_dropped_total")
+            (labels.get(_SIGNAL, ""), metric.counter.value) for labels, metric in _of(families, DROPPED.exposed)
         ),
-        ready=_flag(families, "headrace_ready"),
-        config_refused=_flag(families, "headrace_config_refused"),
-        audit_failing=_flag(families, "headrace_audit_failing"),
+        ready=_flag(families, READY.exposed),
+        config_refused=_flag(families, REFUSED.exposed),
+        audit_failing=_flag(families, AUDIT_FAILING.exposed),
     )
 
 
@@ -139,7 +140,7 @@ def _added(told: Iterable[tuple[Key, float]]) -> Mapping[Key, float]:
 
 def _times(families: Families) -> Mapping[Version, Buckets]:
     found: dict[Version, dict[float, float]] = {}
-    for labels, metric in _of(families, "rpc_server_call_duration_seconds"):
+    for labels, metric in _of(families, DURATION.exposed):
         if labels.get(_STATUS) != OK or labels.get(_METHOD, "").endswith(_STREAM):
             continue
         into, below = found.setdefault((labels.get(_MODEL, ""), labels.get(_VERSION, "")), {}), 0.0
@@ -156,12 +157,12 @@ def _gauge(families: Families, name: str, *labels: str) -> Mapping[tuple[str, ..
 
 
 def _admission(families: Families) -> Mapping[str, Admission]:
-    running, limit = (_gauge(families, f"headrace_admission_{name}", _MODEL) for name in ("running", "limit"))
+    running, limit = (_gauge(families, one.exposed, _MODEL) for one in (RUNNING, LIMIT))
     return {key[0]: Admission(running.get(key, 0.0), value) for key, value in sorted(limit.items())}
 
 
 def _copies(families: Families) -> Mapping[Version, Copies]:
-    there, ready = (_gauge(families, name, _MODEL, _VERSION) for name in ("headrace_copies", "headrace_copies_ready"))
+    there, ready = (_gauge(families, one.exposed, _MODEL, _VERSION) for one in (COPIES, COPIES_READY))
     return {(key[0], key[1]): Copies(value, ready.get(key, 0.0)) for key, value in there.items()}
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from headrace.traces.spans import Event, Link, Span, Value
 
-_EXECUTION: Final = re.compile("execute ")  # whose parent is one of the calls in it
+_INTERNAL: Final = "internal"
 _US: Final = 1000  # nanoseconds
 _INTEGER: Final = re.compile("-?[0-9]{1,19}")
 _MOST: Final = 2**64
@@ -98,16 +98,17 @@ def _told(error: ValidationError) -> NotJaeger:
 def _span(span: _Span, service: str) -> Span:
     tags, trace = _values(span.tags), span.trace.lower().zfill(32)
     references = [(one.kind, one.trace.lower().zfill(32), one.span.lower().zfill(16)) for one in span.references]
-    # Jaeger keeps a span once among these: of a parent that is linked, too, the link alone.
-    here = sorted((kind, of) for kind, whose, of in references if whose == trace)
-    parent = here[0][1] if here and (here[0][0] == "CHILD_OF" or _EXECUTION.match(span.name)) else ""
+    kind = str(tags.get("span.kind", _INTERNAL))
+    # Jaeger keeps a span once among these: of a parent that is linked, too, the link alone. No trace begins within.
+    of_parent = ("CHILD_OF", "FOLLOWS_FROM") if kind == _INTERNAL else ("CHILD_OF",)
+    parent = next((of for how in of_parent for one, whose, of in references if (one, whose) == (how, trace)), "")
     return Span(
         trace,
         span.id.lower().zfill(16),
         parent,
         service,
         span.name,
-        str(tags.get("span.kind", "internal")),
+        kind,
         span.start * _US,
         (span.start + span.duration) * _US,
         _without_own(tags),

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from mesh.envoy.proto import Json
-from mesh.express.lines import Said, first_of, if_left, logger
+from mesh.express.commands import first_of
+from mesh.express.lines import Said, if_left, logger
 from protos import tracing
 
 _MILLION: Final = 1_000_000

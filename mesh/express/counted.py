@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from mesh.envoy.proto import Json, named
+from mesh.express.commands import first_of
 from mesh.express.lines import (
     CARRIED,
     NO_ID,
@@ -22,7 +23,6 @@ from mesh.express.lines import (
     OK,
     UNANSWERED,
     UNSEEN,
-    first_of,
     method_of,
     not_carried,
     only,

@@ -6,13 +6,13 @@ header is written. Source: https://www.envoyproxy.io/docs/envoy/latest/configura
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from mesh.envoy.proto import Json, named
+from mesh.express.commands import first_of, literal
 from mesh.express.traced import TRACE_KEY
 from protos import tracing
 from protos.contract import PEER_KEY
@@ -144,22 +144,9 @@ def peer_told(lines: Sequence[Lines]) -> Json:
     return {"request_headers_to_add": [header]}
 
 
-def first_of(*commands: tuple[str, str]) -> str:
-    """A command: what the first of these (command, parameter) gives that gives anything."""
-    operators = [{"command": command, **({"param": param} if param else {})} for command, param in commands]
-    return f"%COALESCE({json.dumps({'operators': operators})})%"
-
-
 def if_left(word: str) -> tuple[str, str]:
     """For `first_of`: the word, where the caller has gone."""
     return "CEL", f"{literal(dict.fromkeys(_LEFT, word))}[response.code_details]"
-
-
-def literal(value: Mapping[int, str] | Mapping[str, str] | Sequence[str]) -> str:
-    """As CEL has it, which has no parentheses: these would end a command of Envoy's."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {text!r}" for key, text in value.items()) + "}"
-    return "[" + ", ".join(map(repr, value)) + "]"
 
 
 def reason_of(reasons: Mapping[int, str]) -> str:

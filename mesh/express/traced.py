@@ -7,7 +7,6 @@ secrets are in it. Source: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import grpc
 
 from mesh.envoy.proto import HTTP_CONNECTION_MANAGER, ROUTER, ROUTER_FILTER, Json, named, typed
 from mesh.express.clusters import pipe
+from mesh.express.commands import first_of, literal
 from protos.tracing import TRACED_KEY
 
 _OTEL: Final = "envoy.config.trace.v3.OpenTelemetryConfig"
@@ -107,7 +107,7 @@ def _moved(where: str) -> list[Json]:
 
 def _named(where: str) -> Json:
     """A status that a worker has made up becomes UNKNOWN, as gRPC's clients read it; CEL gives nothing for others."""
-    known = f"response.{where}['grpc-status'] in {[str(code.value[0]) for code in grpc.StatusCode]}"
+    known = f"response.{where}['grpc-status'] in {literal([str(code.value[0]) for code in grpc.StatusCode])}"
     header = {"key": "grpc-status", "value": f"%CEL({{false: '2'}}[{known}])%"}
     return {"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
 
@@ -121,8 +121,6 @@ def _tags(tracing: Tracing) -> list[Json]:
 def _status() -> str:
     """The status by gRPC's name; none for the call to the worker, of whose end Envoy's own word would be UNKNOWN."""
     names = {str(code.value[0]): code.name for code in grpc.StatusCode}
-    said = "{" + ", ".join(f"{number!r}: {name!r}" for number, name in names.items()) + "}"
-    operators = [
-        {"command": "CEL", "param": f"{said}[response.{where}['grpc-status']]"} for where in ("trailers", "headers")
-    ]
-    return f"%COALESCE({json.dumps({'operators': operators})})%"
+    return first_of(
+        *(("CEL", f"{literal(names)}[response.{where}['grpc-status']]") for where in ("trailers", "headers"))
+    )

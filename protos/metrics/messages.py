@@ -12,6 +12,7 @@ from typing import Final
 from protos.metrics.described import Kind, label
 from protos.metrics.snapshot import SCALE, ZERO, Distribution, Exemplar, Family, Labels, Snapshot, histograms, numbers
 from protos.prometheus import metrics_pb2 as pb
+from protos.varint import varint
 
 _TYPES: Final = {Kind.COUNTER: pb.COUNTER, Kind.GAUGE: pb.GAUGE, Kind.HISTOGRAM: pb.HISTOGRAM}
 _GAP: Final = 2  # empty buckets that cost less than the beginning of another span
@@ -20,7 +21,7 @@ _GAP: Final = 2  # empty buckets that cost less than the beginning of another sp
 def delimited(snapshot: Snapshot) -> bytes:
     """`MetricFamily` messages, each after its length as a varint."""
     written = (_family(family).SerializeToString() for family in snapshot.families if family.points)
-    return b"".join(_varint(len(message)) + message for message in written)
+    return b"".join(varint(len(message)) + message for message in written)
 
 
 def _family(family: Family) -> pb.MetricFamily:
@@ -85,12 +86,3 @@ def _exemplar(exemplar: Exemplar) -> pb.Exemplar:
     message = pb.Exemplar(value=exemplar.value, label=[pb.LabelPair(name="trace_id", value=exemplar.trace_id)])
     message.timestamp.FromNanoseconds(int(exemplar.at * 1e9))
     return message
-
-
-def _varint(number: int) -> bytes:
-    written = bytearray()
-    while number > 0x7F:
-        written.append(number & 0x7F | 0x80)
-        number >>= 7
-    written.append(number)
-    return bytes(written)

@@ -31,15 +31,14 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from protos import collector
 from protos.complaints import Complaints
 from protos.metrics.described import Kind
 from protos.metrics.snapshot import Distribution, Exemplar, Family, Labels, Snapshot, histograms, numbers
-from protos.takes import METRICS, refused
 
 log = logging.getLogger("headrace.metrics")
 
 EVERY: Final = 15.0  # seconds
-_WITHIN: Final = 5.0  # seconds that a collector has
 _LAST_WORDS: Final = 2.0  # seconds in which the last numbers are sent when the process ends
 
 
@@ -52,18 +51,16 @@ def sent(
     `lost` is called for each time that they could not be sent; a collector that takes none loses none. `snapshot` may
     raise TimeoutError: nobody tells them.
     """
-    exporter = OTLPMetricExporter(endpoint=otlp, insecure=otlp.startswith("http://"), timeout=_WITHIN)
+    exporter = OTLPMetricExporter(**collector.options(otlp))
     over = Event()
     resource = Resource.create({"service.name": service})
     complaints = Complaints(log, time.monotonic, 60.0)
-    takes: bool | None = None  # whether it takes metrics; None: that is not known
+    takes = collector.Takes(otlp, collector.METRICS, "metrics", log, time.monotonic)
+    taken = False  # the last time: then it need not be asked
 
     def send() -> None:
-        nonlocal takes
-        if not takes and refused(otlp, METRICS):
-            if takes is None:
-                log.info("%s takes no metrics: they are not sent", otlp)
-            takes = False
+        nonlocal taken
+        if not taken and takes.none():
             return
         try:
             numbers = snapshot()
@@ -71,9 +68,9 @@ def sent(
             lost()
             complaints.warn("late", "metrics are not sent: they could not be told in time")
             return
-        done = exporter.export(metrics_data(numbers, resource), timeout_millis=_WITHIN * 1000)
-        takes = done is MetricExportResult.SUCCESS or None
-        if not takes:
+        done = exporter.export(metrics_data(numbers, resource), timeout_millis=collector.WITHIN * 1000)
+        taken = done is MetricExportResult.SUCCESS
+        if not taken:
             lost()
             complaints.warn("lost", f"metrics cannot be sent to {otlp}")
 

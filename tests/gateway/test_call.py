@@ -9,10 +9,11 @@ from google.protobuf.message import DecodeError
 
 from gateway.call import Call, read_call
 from gateway.rpcs import RPCS, Rpc
-from gateway.wire import MOST_FIELDS, bytes_field, string_field, varint
+from gateway.wire import MOST_FIELDS, bytes_field, string_field
 from protos import grpc_service_pb2 as pb
 from protos.contract import SERVICE
 from protos.errors import HeadraceError, Reason
+from protos.varint import varint
 
 INFER = RPCS[f"/{SERVICE}/ModelInfer"]
 _SEED = 20261123

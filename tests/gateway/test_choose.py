@@ -15,11 +15,12 @@ from gateway.call import Call, read_call
 from gateway.caller import Caller
 from gateway.choose import Route, choose, drawn, find, pin, resolve
 from gateway.rpcs import RPCS, Action
-from gateway.wire import bytes_field, string_field, varint
+from gateway.wire import bytes_field, string_field
 from mesh.catalog import Catalog, Model
 from protos import grpc_service_pb2 as pb
 from protos.contract import SERVICE
 from protos.errors import HeadraceError, Reason
+from protos.varint import varint
 
 INFER = RPCS[f"/{SERVICE}/ModelInfer"]
 CALLER = Caller("https://id.example/", "tester", {}, 0.0)

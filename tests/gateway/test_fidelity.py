@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.wire import string_field, varint
+from gateway.wire import string_field
 from protos import grpc_service_pb2 as pb
+from protos.varint import varint
 from tests.envoy import needs_envoy
 from tests.gateway.world import INFER, World, refusal, world_in_thread
 

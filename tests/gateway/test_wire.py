@@ -21,8 +21,8 @@ from gateway.wire import (
     fields,
     replace,
     string_field,
-    varint,
 )
+from protos.varint import varint
 
 
 class Seen(NamedTuple):

@@ -351,3 +351,21 @@ def test_long_names_fit(tmp_path: Path) -> None:
     write(path, [call(1, headrace__model__name="m" * 200, **who(f"{'s' * 200}@https://id.example/"))])
     lines = headrace("audit", "show", str(path)).stdout.splitlines()
     assert max(map(len, lines)) <= 80
+
+
+def about(kind: str, pid: object) -> bytes:
+    return json.dumps({"headrace.audit": kind, "pid": pid}).encode()
+
+
+def test_who_has_not_said_that_it_ended_is_told(path: Path) -> None:
+    write(path, [about("start", 1), about("start", 2), call(1), about("stop", 1), about("start", 3)])
+    said = verify(path)
+    assert said.returncode == 0
+    assert "who began in line 13, 16 has not said that it ended" in said.stdout
+    assert json.loads(verify(path, "-o", "json").stdout)["begun"] == [13, 16]
+
+
+@pytest.mark.parametrize("pid", [None, [], {}, "1"])
+def test_a_process_without_a_number_is_none(pid: object, path: Path) -> None:
+    write(path, [about("start", pid), about("stop", pid)])
+    assert json.loads(verify(path, "-o", "json").stdout)["begun"] == []

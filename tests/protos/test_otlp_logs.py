@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
-from contextlib import closing
 from dataclasses import dataclass
 from queue import Queue
 
@@ -56,20 +54,6 @@ def sink() -> Iterator[tuple[Collector, str]]:
     server.start()
     yield made, f"http://127.0.0.1:{port}"
     server.stop(None).wait()
-
-
-@pytest.fixture
-def black_hole() -> Iterator[str]:
-    """A collector that takes connections and says nothing."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-@pytest.fixture
-def nobody() -> str:
-    """A port at which nobody listens."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def lost() -> int:

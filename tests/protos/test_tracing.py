@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections.abc import Iterator
 from concurrent import futures
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from queue import Queue
 
 import grpc
@@ -144,20 +143,6 @@ def test_spans_reach_a_collector() -> None:
     (exported,) = resource_spans.scope_spans[0].spans
     assert (names["service.name"], exported.name) == ("test", "call")
     assert {item.key: item.value.string_value for item in exported.attributes} == {"headrace.model.name": "digits"}
-
-
-@pytest.fixture
-def black_hole() -> Iterator[str]:
-    """A collector that takes connections and says nothing."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-@pytest.fixture
-def nobody() -> str:
-    """A port at which nobody listens."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("collector_kind", ["black_hole", "nobody"])
