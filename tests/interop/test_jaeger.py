@@ -24,6 +24,7 @@ from headrace.demo import digits, stage, tour
 from headrace.demo.digits import MODEL
 from headrace.demo.issuer import Issuer
 from headrace.traces.collector import Collector, collecting
+from headrace.traces.spans import Span
 from headrace.traces.store import Store
 from protos import tracing
 from tests.envoy import ENVOY, needs_envoy
@@ -38,6 +39,7 @@ REFUSED = {
     ("UNAUTHENTICATED", "TOKEN_INVALID"),
     ("PERMISSION_DENIED", "NOT_GRANTED"),
 }
+CALLED = {"headrace-demo", "headrace-gateway", "worker-2"}
 CALLS = 8
 WAIT = 30  # seconds
 
@@ -96,23 +98,31 @@ def as_texts(pixels: digits.Labels) -> list[str]:
 
 
 async def until_equal(told: Told) -> None:
-    """Until all spans have come: the last are those of the refused, and of workers."""
+    """Until all spans have come, each with its parent: each program, and each sidecar, sends its own when it will."""
     deadline = time.monotonic() + WAIT
 
     def all_here() -> bool:
         refused = [
             one for spans in told.collector.store.traces() for one in spans if one.attributes.get(tracing.REASON)
         ]
-        whole = all(len({span.service for span in told.collector.store.trace(call)}) >= 3 for call in told.calls)
         return (
-            whole
+            all(is_whole(told.collector.store.trace(call)) for call in told.calls)
             and len(refused) >= len(REFUSED)
-            and all(len(told.spans(spans[0].trace)) == len(spans) for spans in told.collector.store.traces())
+            and all(
+                told.spans(spans[0].trace).keys() == {span.id for span in spans}
+                for spans in told.collector.store.traces()
+            )
         )
 
     while not await asyncio.to_thread(all_here):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.2)
+
+
+def is_whole(trace: Sequence[Span]) -> bool:
+    """Whether all of ours have told of the call, and each parent is there that a span names."""
+    parents = {span.parent for span in trace if span.parent}
+    return {span.service for span in trace} >= CALLED and parents <= {span.id for span in trace}
 
 
 def tags(span: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,10 +142,9 @@ async def test_the_tool_is_at_hand() -> None:
 
 
 async def test_jaeger_knows_the_services(told: Told) -> None:
-    ours = {"headrace-demo", "headrace-gateway", "worker-1", "worker-2"}
-    others = set(told.collector.store.services()) - ours
+    others = set(told.collector.store.services()) - CALLED - {"worker-1"}
     assert all(re.fullmatch(rf"gateway|{MODEL}-.+", one) for one in others)  # sidecars
-    assert set(told.jaeger.asked("/api/services")) >= {"headrace-demo", "headrace-gateway", "worker-2"}
+    assert set(told.jaeger.asked("/api/services")) >= CALLED
 
 
 async def test_each_call_is_one_trace_from_its_caller_to_the_worker(told: Told) -> None:
@@ -148,7 +157,7 @@ async def test_each_call_is_one_trace_from_its_caller_to_the_worker(told: Told) 
             if (span["service"], served(span), tags(span)["span.kind"]) == ("worker-2", "2", "server")
         )
         way = [(span["service"], tags(span)["span.kind"]) for span in reversed(above(spans, worker))]
-        ours = [hop for hop in way if hop[0] in ("headrace-demo", "headrace-gateway", "worker-2")]
+        ours = [hop for hop in way if hop[0] in CALLED]
         assert [*ours[:3], ours[-1]] == [
             ("headrace-demo", "client"),
             ("headrace-gateway", "server"),
