@@ -10,13 +10,12 @@ import contextlib
 import json
 import logging
 import os
-import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from protos import dropped, rfc3339, tracing
-from protos.aside import in_batches
+from protos.aside import Waiting, in_batches
 from protos.complaints import Complaints
 from protos.dropped import Signal
 
@@ -29,6 +28,7 @@ _GATHER: Final = 0.02  # seconds
 _LOOK: Final = 1.0  # seconds between looks at whether the file is still the same
 _TOGETHER: Final = 4096  # bytes that a pipe takes as one (pipe(7), PIPE_BUF)
 _MOST: Final = 10_000  # lines that wait
+_encoded: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 class Line(NamedTuple):
@@ -38,18 +38,20 @@ class Line(NamedTuple):
     fields: Mapping[str, str | int]
 
 
+Told = Callable[[], Line]
+"""Makes a line; the thread that writes it calls it."""
+
+
 class AccessLog:
     """Hands lines to the thread that writes them."""
 
-    def __init__(self, waiting: queue.Queue[Line | bytes | None], clock: Callable[[], float]) -> None:
+    def __init__(self, waiting: Waiting[Told | bytes], clock: Callable[[], float]) -> None:
         self._waiting = waiting
         self._complaints = Complaints(log, clock)
 
-    def write(self, line: Line | bytes) -> None:
+    def write(self, line: Told | bytes) -> None:
         """A line, or whole ones. Never blocks: what finds no room is lost, which is told."""
-        try:
-            self._waiting.put_nowait(line)
-        except queue.Full:
+        if not self._waiting.put(line):
             dropped.add(Signal.ACCESS_LOG, _lines(line))
             self._complaints.warn("full", "lines of the access log are lost: they come faster than they can be written")
 
@@ -78,9 +80,9 @@ class _File:
         self._looked_at = clock()
         self._torn = False
 
-    def write(self, lines: Sequence[Line | bytes]) -> None:
+    def write(self, lines: Sequence[Told | bytes]) -> None:
         """Append whole lines; where that fails they are lost."""
-        text = b"".join(line if isinstance(line, bytes) else text_of(line) for line in lines)
+        text = b"".join(line if isinstance(line, bytes) else text_of(line()) for line in lines)
         try:
             if self._path != STDOUT:
                 self._look()
@@ -139,7 +141,7 @@ def _parts(text: bytes) -> Iterator[bytes]:
         yield text[start:]
 
 
-def _lines(line: Line | bytes) -> int:
+def _lines(line: Told | bytes) -> int:
     return line.count(b"\n") if isinstance(line, bytes) else 1
 
 
@@ -147,4 +149,4 @@ def text_of(line: Line) -> bytes:
     """As it is written, with its end."""
     fields = {tracing.TIME: rfc3339.written(line.began), **line.fields}
     # In the order of the Envoy's; plain ASCII, so that what a caller calls a model ends no line.
-    return f"{json.dumps(fields, sort_keys=True, separators=(',', ':'))}\n".encode()
+    return f"{_encoded(fields)}\n".encode()

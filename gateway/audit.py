@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +17,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from gateway.access_log import Line, text_of
+from gateway.access_log import Told, text_of
 from gateway.audit_chain import Link
 from gateway.audit_file import AuditFile, body
 from gateway.audited import with_who
 from protos import dropped, rfc3339
-from protos.aside import in_batches
+from protos.aside import Waiting, in_batches
 from protos.dropped import Signal
 
 log = logging.getLogger("headrace.gateway")
@@ -52,7 +51,7 @@ class Audit:
         self._refuses = refuses
         self._clock = clock
         self._now = now
-        self._waiting: queue.Queue[Line | bytes | None] = queue.Queue()
+        self._waiting: Waiting[Told | bytes] = Waiting(_MOST)
         self._put = self._taken = 0  # bytes of lines from elsewhere
         self._pending: deque[bytes] = deque()
         self._losing = Lock()
@@ -79,7 +78,7 @@ class Audit:
         """The last line that is known of, whoever has written it."""
         return self._file.last
 
-    def write(self, line: Line) -> None:
+    def write(self, line: Told) -> None:
         """A line of ours. Never blocks."""
         self._hand_over(line, 1)
 
@@ -91,10 +90,8 @@ class Audit:
             self._put += len(lines)
             self._hand_over(lines, lines.count(b"\n"))
 
-    def _hand_over(self, what: Line | bytes, lines: int) -> None:
-        try:
-            self._waiting.put_nowait(what)
-        except queue.Full:
+    def _hand_over(self, what: Told | bytes, lines: int) -> None:
+        if not self._waiting.put(what):
             self._lose(lines)
 
     def _lose(self, lines: int, why: str = "lines come faster than they can be written") -> None:
@@ -125,20 +122,20 @@ class Audit:
         with in_batches(self._take, "audit", _MOST, self._close, _EVERY, gather=_GATHER) as self._waiting:
             yield
 
-    def _take(self, some: Sequence[Line | bytes]) -> None:
+    def _take(self, some: Sequence[Told | bytes]) -> None:
         try:
             self._write_down(some)
         except Exception:  # whatever it is, the audit goes on, and says that it lacks these
             log.exception("lines of the audit cannot be made")
             self._lose(len(some), "some cannot be made")
 
-    def _write_down(self, some: Sequence[Line | bytes]) -> None:
+    def _write_down(self, some: Sequence[Told | bytes]) -> None:
         for one in some:
             if isinstance(one, bytes):
                 self._taken += len(one)
                 self._keep([with_who(line) for line in one.splitlines()])
             else:
-                self._keep([text_of(one)[:-1]])
+                self._keep([text_of(one())[:-1]])
             if len(self._pending) >= _TOGETHER and not self._failed:
                 self._try()
         if not self._failed or self._clock() - self._tried_at >= _AGAIN:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 from urllib.parse import unquote
 
 import grpc
 
-from gateway.access_log import Line
+from gateway.access_log import Line, Told
 from gateway.ended import Ended, Observer
 from gateway.logged import short
 from gateway.rpcs import Action
@@ -31,26 +31,24 @@ _FAILURES: Final = {Reason.MODEL_NOT_READY, Reason.DEADLINE, Reason.INTERNAL}
 _CALLER: Final = f'"{tracing.CALLER}":"'.encode()
 
 
-def to(write: Callable[[Line], None], sample: float) -> Observer:
+def to(write: Callable[[Told], None], sample: float) -> Observer:
     """Has the line of each call written, and of such a share of allowed inference."""
 
     def observe(ended: Ended) -> None:
         decided = decision(ended)
         if _told(ended, decided, sample):
-            write(Line(ended.began, line(ended, decided)))
+            write(partial(line, ended, decided))
 
     return observe
 
 
-def of_messages(write: Callable[[Line], None], sample: float) -> Observer:
+def of_messages(write: Callable[[Told], None], sample: float) -> Observer:
     """The same for messages of streams that go on: one that is allowed has no status yet."""
 
     def observe(ended: Ended) -> None:
         decided = decision(ended)
         if _told(ended, decided, sample):
-            left_out = tracing.RPC_STATUS if decided == ALLOWED else ""
-            fields = {name: value for name, value in line(ended, decided).items() if name != left_out}
-            write(Line(ended.began + int(ended.duration * 1e9), fields))
+            write(partial(line_of_message, ended, decided))
 
     return observe
 
@@ -70,8 +68,19 @@ def decision(ended: Ended) -> str:
     return ALLOWED if ended.grant or ended.status is grpc.StatusCode.OK else UNDECIDED
 
 
-def line(ended: Ended, decided: str) -> Mapping[str, str]:
-    """What is told of the call, but for when."""
+def line(ended: Ended, decided: str) -> Line:
+    """The line of the call."""
+    return Line(ended.began, _fields(ended, decided))
+
+
+def line_of_message(ended: Ended, decided: str) -> Line:
+    """The line of a message of a stream that goes on: when it was decided, and no status where it is allowed."""
+    left_out = tracing.RPC_STATUS if decided == ALLOWED else ""
+    fields = {name: value for name, value in _fields(ended, decided).items() if name != left_out}
+    return Line(ended.began + int(ended.duration * 1e9), fields)
+
+
+def _fields(ended: Ended, decided: str) -> Mapping[str, str]:
     told = {
         **(who(ended.caller.name) if ended.caller else {}),
         tracing.GRANT: ended.grant,

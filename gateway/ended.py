@@ -6,7 +6,7 @@ It names callers, grants, models and versions, and holds nothing else that a cal
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import grpc
 
@@ -14,8 +14,7 @@ from gateway.caller import Caller
 from gateway.rpcs import Rpc
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A call that Python has answered, or had when it ended.
 
     `began` is in nanoseconds since the epoch, durations in seconds: `upstream` is for how much of it a worker had the

@@ -7,7 +7,8 @@ import random
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -249,7 +250,7 @@ class Exchange:
         status, reason = (error.status, error.reason or "") if error else (grpc.StatusCode.OK, "")
         for observe in self._around.of_messages:
             # What workers have had so far was of the messages before.
-            observe(replace(self._ended(status, reason, self.age, kept=False), upstream=0.0))
+            observe(self._ended(status, reason, self.age, kept=False)._replace(upstream=0.0))
 
     def _ended(self, outcome: grpc.StatusCode, reason: str, duration: float, *, kept: bool) -> Ended:
         return Ended(
@@ -306,6 +307,7 @@ def served_version(rpc: Rpc, body: bytes) -> str:
     return ""
 
 
+@lru_cache(4096)
 def address_of(peer: str) -> str:
     """The address in gRPC's word for a peer, `ipv4:127.0.0.1:80` or `ipv6:%5B::1%5D:80`; empty where it has none."""
     kind, _, rest = peer.partition(":")

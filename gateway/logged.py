@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from gateway.access_log import AccessLog, Line
 from gateway.ended import Ended, Observer
@@ -12,7 +13,7 @@ from protos.contract import PYTHON_LANE
 
 def to(log: AccessLog) -> Observer:
     """Leaves the line of each call there."""
-    return lambda ended: log.write(line(ended))
+    return lambda ended: log.write(partial(line, ended))
 
 
 def line(ended: Ended) -> Line:

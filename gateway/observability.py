@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway import audited, logged
-from gateway.access_log import Line, appending
+from gateway.access_log import Told, appending
 from gateway.audit import Audit, auditing
 from gateway.counted import counting
 from gateway.ended import Observer
@@ -100,7 +100,7 @@ def _observers(
 
 
 def _audited(
-    to: Callable[[Callable[[Line], None], float], Observer], settings: Settings, audit: Audit | None
+    to: Callable[[Callable[[Told], None], float], Observer], settings: Settings, audit: Audit | None
 ) -> Iterator[Observer]:
     if audit is not None and settings.audit is not None:
         yield to(audit.write, settings.audit.sample)

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import grpc
-from opentelemetry import context as otel
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from gateway.ended import Ended
@@ -21,6 +20,7 @@ from protos import tracing
 from protos.contract import PYTHON_LANE
 from protos.errors import HeadraceError
 from protos.spans import NOWHERE, Made, Spans, Value, new_id
+from protos.tracing import NOTHING, Given
 
 _LONGEST: Final = 1000  # characters of a span's status
 _LONGEST_CLAIM: Final = 128
@@ -57,9 +57,9 @@ class CallSpans:
         self._hops: list[Hop] = []
         self._left_out = 0
 
-    def begin(self, parent: otel.Context) -> None:
+    def begin(self, given: Given) -> None:
         """The caller is known: its trace, if it has one, is this call's."""
-        self.place = self._spans.begin(parent)
+        self.place = self._spans.begin(given)
 
     def hop(self) -> int:
         """The id of the span of a call to a worker; 0 where there is none."""
@@ -85,7 +85,7 @@ class CallSpans:
         """
         failed = status is not _OK
         if self.place is NOWHERE:
-            self.place = self._spans.first(sampled=False) if failed else self._spans.begin(otel.Context())
+            self.place = self._spans.first(sampled=False) if failed else self._spans.begin(NOTHING)
         return self._spans.keeps(self.place, (reason or status.name) if failed else "", seconds)
 
     def tell(self, ended: Ended, error: HeadraceError | None, phases: Phases, claims: Collection[str]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import grpc
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, get_current_span
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
 
 from headrace.relayed import relayed
 from mesh.express.late import BEFORE, BEGAN, PARENT, TOLD, TOOK, UPSTREAM, Late
@@ -99,4 +99,4 @@ def _micros(line: _Line, name: str) -> int:
 
 def _context(traceparent: object) -> SpanContext:
     metadata = [("traceparent", str(traceparent or ""))]
-    return get_current_span(tracing.extract(metadata)).get_span_context()
+    return tracing.extract(metadata).parent

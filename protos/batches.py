@@ -15,6 +15,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from protos import dropped
 from protos.dropped import Signal
@@ -22,6 +23,7 @@ from protos.dropped import Signal
 T = TypeVar("T")
 R = TypeVar("R")
 
+_SAMPLED: Final = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 _MOST: Final = 2048  # that wait
 _DELAY: Final = 500  # milliseconds
 _TOGETHER: Final = 512
@@ -58,16 +60,30 @@ class _Waiting:
                 dropped.add(self._signal, len(batch))
 
 
+class _Later(ReadableSpan):
+    """Stands for a span that is made when its turn comes; the SDK's queue asks whether it is sampled."""
+
+    def __init__(self, make: Callable[[], ReadableSpan]) -> None:
+        self.make = make
+
+    @property
+    def context(self) -> SpanContext:
+        return _SAMPLED
+
+
 class _SpanExporter(SpanExporter):
     def __init__(self, exporter: SpanExporter, waiting: _Waiting) -> None:
         self._exporter = exporter
         self._waiting = waiting
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._waiting.handed(spans, self._exporter.export, SpanExportResult.SUCCESS)
+        return self._waiting.handed(spans, self._made, SpanExportResult.SUCCESS)
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
+
+    def _made(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return self._exporter.export([span.make() if isinstance(span, _Later) else span for span in spans])
 
 
 class Spans(BatchSpanProcessor):
@@ -83,6 +99,10 @@ class Spans(BatchSpanProcessor):
         """Have it sent; of spans that are not sampled the SDK takes none."""
         if span.context and span.context.trace_flags.sampled and self._waiting.enters():
             super().on_end(span)
+
+    def send(self, make: Callable[[], ReadableSpan]) -> None:
+        """Have a span sent, which is sampled, and is made by the thread that sends it."""
+        self.on_end(_Later(make))
 
     def shutdown(self) -> None:
         """Send what is left."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from dataclasses import replace
 from typing import Final
 
 from protos import dropped, of_call
-from protos.aside import aside
+from protos.aside import Waiting, aside
 from protos.complaints import Complaints
 from protos.dropped import Signal
 from protos.line import Line
@@ -53,7 +52,7 @@ def written(logs: Logs, level: int = logging.INFO) -> Iterator[None]:
 class _Bounded(logging.Handler):
     """Makes lines and hands them to the thread; drops them, and counts, where too many wait."""
 
-    def __init__(self, waiting: queue.Queue[Line | None], service: str) -> None:
+    def __init__(self, waiting: Waiting[Line], service: str) -> None:
         super().__init__()
         self._waiting = waiting
         self._service = service
@@ -64,10 +63,9 @@ class _Bounded(logging.Handler):
         line = Line.of(record, of_call.now(), self._service)
         if self._dropped:
             line = replace(line, message=f"{line.message} ({self._dropped} lines before this one are lost)")
-        try:
-            self._waiting.put_nowait(line)
+        if self._waiting.put(line):
             self._dropped = 0
-        except queue.Full:
+        else:
             self._dropped += 1
             dropped.add(Signal.LOGS)
 

@@ -11,20 +11,19 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final, NamedTuple, Protocol
 
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.context import Context, get_value
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, SpanContext, SpanKind, Status, TraceFlags, get_current_span
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, SpanContext, SpanKind, Status, TraceFlags
 
 from protos import dropped
-from protos.contract import SAMPLED_KEY
 from protos.dropped import Signal
 from protos.redacted import redacted
-from protos.tracing import LONGEST, resource, sending
+from protos.tracing import LONGEST, Given, resource, sending
 
 Value = str | int | float | bool
 
@@ -75,8 +74,18 @@ class Made(NamedTuple):
     links: Sequence[SpanContext] = ()
 
 
+class Sender(Protocol):
+    """Sends spans; `protos.batches.Spans` is one. None of it blocks but `shutdown`, which sends what is left."""
+
+    def send(self, make: Callable[[], ReadableSpan]) -> None:
+        """Have a span sent, which may be made later, and in another thread."""
+
+    def shutdown(self) -> None:
+        """The end."""
+
+
 class Spans:
-    """One process's spans. Without a processor there are none, and the caller's context is handed on as it is.
+    """One process's spans. Without a sender there are none, and the caller's context is handed on as it is.
 
     `sample`: the share of traces that begin here and are kept; `slow`: seconds; `clock` is monotonic, in seconds.
     """
@@ -84,7 +93,7 @@ class Spans:
     def __init__(
         self,
         scope: str,
-        processor: SpanProcessor | None = None,
+        sender: Sender | None = None,
         who: Resource | None = None,
         *,
         sample: float = 1.0,
@@ -92,8 +101,8 @@ class Spans:
         clock: Callable[[], float] = time.monotonic,
         lost: Callable[[Signal], None] = dropped.add,
     ) -> None:
-        self.on: Final = processor is not None
-        self._processor = processor
+        self.on: Final = sender is not None
+        self._sender = sender
         self._scope = InstrumentationScope(scope)
         self._who = who
         self._sample = sample
@@ -102,18 +111,18 @@ class Spans:
         self._lost = lost
         self._room: dict[str, tuple[float, float]] = {}  # kind -> how many more, as of when
 
-    def begin(self, context: Context, traced: str = "") -> Place:
+    def begin(self, given: Given, traced: str = "") -> Place:
         """The place of a span under the caller's own, or at the beginning of a trace, of which the lane may draw.
 
         A trace whose id is the one `traced` is sampled, whatever the caller's flag says.
         """
-        parent = get_current_span(context).get_span_context()
+        parent = given.parent
         if not self.on:
             return Place(parent, parent)
         if parent.is_valid:
             forced = traced == f"{parent.trace_id:032x}" if traced else False
             return self.under(parent, TraceFlags.SAMPLED if forced else 0)
-        drawn = get_value(SAMPLED_KEY, context) is True or random.random() < self._sample  # noqa: S311 - no secret
+        drawn = given.drawn or random.random() < self._sample  # noqa: S311 - no secret
         return self.first(sampled=drawn)
 
     def first(self, *, sampled: bool) -> Place:
@@ -148,8 +157,10 @@ class Spans:
 
     def add(self, made: Made) -> None:
         """Send a span that is kept."""
-        if self._processor is None:
-            return
+        if self._sender is not None:
+            self._sender.send(partial(self._readable, made))
+
+    def _readable(self, made: Made) -> ReadableSpan:
         context = made.place.context
         kept = SpanContext(
             context.trace_id,
@@ -158,26 +169,24 @@ class Spans:
             trace_flags=TraceFlags(context.trace_flags | TraceFlags.SAMPLED),
             trace_state=context.trace_state,
         )
-        self._processor.on_end(
-            ReadableSpan(
-                made.name,
-                context=kept,
-                parent=made.place.parent if made.place.given else None,
-                resource=self._who,
-                attributes=BoundedAttributes(attributes=made.attributes, max_value_len=LONGEST),
-                links=[Link(link) for link in made.links[:_MOST_LINKS]],
-                kind=made.kind,
-                status=_without_secrets(made.status),
-                start_time=made.began,
-                end_time=made.ended,
-                instrumentation_scope=self._scope,
-            )
+        return ReadableSpan(
+            made.name,
+            context=kept,
+            parent=made.place.parent if made.place.given else None,
+            resource=self._who,
+            attributes=BoundedAttributes(attributes=made.attributes, max_value_len=LONGEST),
+            links=[Link(link) for link in made.links[:_MOST_LINKS]],
+            kind=made.kind,
+            status=_without_secrets(made.status),
+            start_time=made.began,
+            end_time=made.ended,
+            instrumentation_scope=self._scope,
         )
 
     def close(self) -> None:
         """Send what is left; blocks for two seconds at most."""
-        if self._processor is not None:
-            self._processor.shutdown()
+        if self._sender is not None:
+            self._sender.shutdown()
 
     def _has_room(self, kind: str) -> bool:
         now = self._clock()

@@ -33,13 +33,14 @@ def _url(value: str) -> str:
 
 def _id(value: str) -> str:
     if not re.fullmatch(r"[0-9a-fA-F]{8,32}", value):
-        raise typer.BadParameter(f"{value} is no trace id: 32 hexadecimal digits, or their first 8 or more")
+        raise typer.BadParameter(f"{value} is no id: 32 hexadecimal digits, or the first 8 or more of a trace's")
     return value.lower()
 
 
 def trace(  # noqa: PLR0913 - a filter each
-    trace_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", parser=_id, help="One trace; else the last ones are listed.")
+    sought: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID]", parser=_id, help="A trace, or the request in it; else the last are listed."),
     ] = None,
     *,
     url: Annotated[
@@ -66,12 +67,12 @@ def trace(  # noqa: PLR0913 - a filter each
 
     wanted = Wanted(service, model, errors, parse.seconds(slow, "--slow"), limit)
     source = Source(url or _default())
-    if trace_id is None:
+    if sought is None:
         _last(source, wanted, output)
     elif wanted != Wanted():
         raise typer.BadParameter("one trace is not filtered", param_hint="ID")
     else:
-        _one(source, trace_id, output)
+        _one(source, sought, output)
     return 0
 
 
@@ -100,10 +101,10 @@ def _last(source: Source, wanted: Wanted, output: Output) -> None:
         console.print(f"no such traces at {source.url}", markup=False, soft_wrap=True)
 
 
-def _one(source: Source, trace_id: str, output: Output) -> None:
+def _one(source: Source, sought: str, output: Output) -> None:
     console = Console()
     with busy(console, "Asking"):
-        spans = source.one(trace_id)
+        spans = source.one(sought)
     if output is Output.JSON:
         typer.echo(_as_json(spans))
         return

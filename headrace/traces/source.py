@@ -22,6 +22,7 @@ from protos import tracing
 
 JAEGER: Final = "http://127.0.0.1:16686"
 SHORT: Final = 8  # digits by which a trace of the list is known
+_DIGITS: Final = 32  # of an id
 _TIMEOUT: Final = 10.0  # seconds
 _LARGEST: Final = 64 * 1024 * 1024  # bytes of an answer
 _MOST_SERVICES: Final = 50
@@ -35,18 +36,23 @@ Traces = Sequence[Sequence[Span]]
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which traces: of one service or (empty) of all; `slow`: seconds that a span took at least."""
+    """Which traces: of one service or (empty) of all; `slow`: seconds that a span took at least.
+
+    `request_id`: of a call.
+    """
 
     service: str = ""
     model: str = ""
     errors: bool = False
     slow: float = 0
     limit: int = 20
+    request_id: str = ""
 
     def parameters(self, service: str) -> Mapping[str, str]:
         """As Jaeger asks for it: one span of the service is as all of it says."""
         tags = {tracing.MODEL: self.model} if self.model else {}
         tags |= {"error": "true"} if self.errors else {}
+        tags |= {tracing.REQUEST_ID: self.request_id} if self.request_id else {}
         slow = {"minDuration": f"{round(self.slow * 1e6)}us"} if self.slow else {}
         told = {"tags": json.dumps(tags)} if tags else {}
         return {"service": service, "limit": str(self.limit), **told, **slow}
@@ -67,16 +73,21 @@ class Source:
         latest = sorted(found.values(), key=lambda spans: min(span.start for span in spans), reverse=True)
         return latest[: wanted.limit]
 
-    def one(self, trace_id: str) -> Sequence[Span]:
-        """The spans of a trace, whose id may be shortened to its first digits. Raises CommandError."""
-        if whole := next(filter(None, self._traces(f"/{trace_id}")), None):
+    def one(self, sought: str) -> Sequence[Span]:
+        """The spans of a trace, by its id, which may be shortened, or by the id of a request. Raises CommandError."""
+        if whole := next(filter(None, self._traces(f"/{sought}")), None):
             return whole
-        if not SHORT <= len(trace_id) < 32:
-            raise CommandError(f"{self.url} has no trace {trace_id}; headrace trace lists the last ones")
-        found = [spans for spans in self.last(Wanted(limit=_AMONG)) if spans[0].trace.startswith(trace_id)]
+        if SHORT <= len(sought) < _DIGITS:
+            return self._begins(sought)
+        if of_call := self.last(Wanted(request_id=sought, limit=1)):
+            return of_call[0]
+        raise CommandError(f"{self.url} has no trace or request {sought}; headrace trace lists the last traces")
+
+    def _begins(self, digits: str) -> Sequence[Span]:
+        found = [spans for spans in self.last(Wanted(limit=_AMONG)) if spans[0].trace.startswith(digits)]
         if len(found) != 1:
             number = len(found) or "none"
-            raise CommandError(f"{number} of the last traces at {self.url} begin with {trace_id}; give all 32 digits")
+            raise CommandError(f"{number} of the last traces at {self.url} begin with {digits}; give all 32 digits")
         return found[0]
 
     def _services(self) -> Sequence[str]:

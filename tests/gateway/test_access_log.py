@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def read(path: Path) -> list[dict[str, object]]:
 def test_a_line_is_plain_json_with_the_time_first_to_last_digit(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     with appending(path, Clock()) as log:
-        log.write(Line(1_700_000_000_007_999_999, {"b": "\u2028\n\x1b\u00e9", "a": 1}))
+        log.write(partial(Line, 1_700_000_000_007_999_999, {"b": "\u2028\n\x1b\u00e9", "a": 1}))
     assert path.read_bytes() == b'{"a":1,"b":"\\u2028\\n\\u001b\\u00e9","time":"2023-11-14T22:13:20.007Z"}\n'
     assert path.stat().st_mode & 0o777 == 0o640 & ~_umask()
 
@@ -51,7 +52,7 @@ def test_what_others_append_stays_whole(tmp_path: Path) -> None:
     def fill(name: str) -> None:
         with appending(path, Clock()) as log:
             for number in range(2000):
-                log.write(Line(number, {"of": name, "long": name * 500}))
+                log.write(partial(Line, number, {"of": name, "long": name * 500}))
 
     threads = [threading.Thread(target=fill, args=(name,)) for name in "ab"]
     for thread in threads:
@@ -72,8 +73,8 @@ def test_a_line_that_was_torn_does_not_spoil_the_next(
 
     before, file = lost(), access_log._File(path, Clock())
     monkeypatch.setattr(access_log.os, "write", tear)
-    file.write([Line(0, {"a": "torn"}), Line(0, {"a": "lost"})])
-    file.write([Line(0, {"a": "whole"}), Line(0, {"a": "whole"})])
+    file.write([partial(Line, 0, {"a": "torn"}), partial(Line, 0, {"a": "lost"})])
+    file.write([partial(Line, 0, {"a": "whole"}), partial(Line, 0, {"a": "whole"})])
     file.close()
     assert lost() - before == 2
     lines = path.read_text().splitlines()
@@ -86,7 +87,7 @@ def test_a_full_disk_is_told_once_in_a_while(caplog: pytest.LogCaptureFixture) -
     before = lost()
     with appending(Path("/dev/full"), Clock()) as log:
         for _ in range(100):
-            log.write(Line(0, {}))
+            log.write(partial(Line, 0, {}))
         log.write(b"one\ntwo\n")
     assert lost() - before == 102
     assert caplog.text.count("lines of the access log are lost: /dev/full: No space left on device") == 1
@@ -99,7 +100,7 @@ def test_a_disk_that_hangs_holds_up_nobody(
     monkeypatch.setattr(access_log._File, "write", lambda _self, _line: over.wait(30))
     with appending(tmp_path / "access.log", Clock()) as log:
         for _ in range(12_000):
-            log.write(Line(0, {}))
+            log.write(partial(Line, 0, {}))
         assert "they come faster than they can be written" in caplog.text
         assert 990 < lost() - before <= 2000  # the thread may have taken some
         over.set()
@@ -110,14 +111,14 @@ def test_a_file_that_is_gone_is_made_anew(tmp_path: Path, caplog: pytest.LogCapt
     path, clock = folder / "access.log", Clock()
     folder.mkdir()
     file = access_log._File(path, clock)
-    file.write([Line(0, {"a": 1})])
+    file.write([partial(Line, 0, {"a": 1})])
     path.rename(tmp_path / "old")
     folder.rmdir()
     clock.now += 2
-    file.write([Line(0, {"a": 2})])
+    file.write([partial(Line, 0, {"a": 2})])
     assert "lines of the access log are lost" in caplog.text
     folder.mkdir()
-    file.write([Line(0, {"a": 3})])
+    file.write([partial(Line, 0, {"a": 3})])
     file.close()
     assert [line["a"] for line in read(tmp_path / "old")] == [1]
     assert [line["a"] for line in read(path)] == [3]
@@ -126,9 +127,9 @@ def test_a_file_that_is_gone_is_made_anew(tmp_path: Path, caplog: pytest.LogCapt
 def test_a_file_that_is_made_short_is_written_from_its_beginning(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     file = access_log._File(path, Clock())
-    file.write([Line(0, {"a": 1})])
+    file.write([partial(Line, 0, {"a": 1})])
     os.truncate(path, 0)
-    file.write([Line(0, {"a": 2})])
+    file.write([partial(Line, 0, {"a": 2})])
     file.close()
     assert [line["a"] for line in read(path)] == [2]
 
@@ -148,7 +149,7 @@ def test_standard_output_gets_whole_lines_in_parts_that_a_pipe_takes_together(
     with appending(STDOUT, Clock()) as log:
         monkeypatch.setattr(access_log.os, "write", note)
         log.write(together)
-        log.write(Line(0, {"a": 1}))
+        log.write(partial(Line, 0, {"a": 1}))
     monkeypatch.undo()
     assert (
         capfd.readouterr().out.encode() == b"".join(parts) == together + b'{"a":1,"time":"1970-01-01T00:00:00.000Z"}\n'

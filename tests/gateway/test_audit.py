@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway import audit as module
-from gateway.access_log import Line
+from gateway.access_log import Line, Told
 from gateway.audit import Audit, auditing
 from gateway.audit_file import AuditFile, rotated
 from headrace.audit.files import in_order
@@ -41,8 +42,8 @@ def opened(path: Path, *, refuses: bool = False) -> Any:
     return auditing(path, MUCH, 0, refuses=refuses)
 
 
-def line(number: int) -> Line:
-    return Line(number, {"n": number})
+def line(number: int) -> Told:
+    return partial(Line, number, {"n": number})
 
 
 def until(holds: Callable[[], object]) -> None:

@@ -6,13 +6,13 @@ import json
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from headrace.late import Teller
 from mesh.express.late import BEFORE, BEGAN, TOLD, TOOK, UPSTREAM
 from protos import tracing
 from protos.spans import Spans
+from tests.kept import Kept
 
 WELL = {
     TOLD: f"00-{'a1' * 16}-{'b2' * 8}-00",
@@ -27,7 +27,7 @@ WELL = {
 class Taken:
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
-        self.spans = Spans("test", SimpleSpanProcessor(self._exporter), sample=0.0, clock=lambda: 0.0)
+        self.spans = Spans("test", Kept(self._exporter), sample=0.0, clock=lambda: 0.0)
         self._teller = Teller(self.spans, {tracing.RPC_METHOD: "S/M"})
 
     def take(self, *lines: bytes) -> tuple[ReadableSpan, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from protos import tracing
 from protos.spans import Made, Place, Spans
+from protos.tracing import NOTHING
+from tests.kept import Kept
 
 
 class World:
@@ -18,7 +18,7 @@ class World:
         self.lost = 0
         self.spans = Spans(
             "test",
-            SimpleSpanProcessor(self.exporter),
+            Kept(self.exporter),
             sample=sample,
             slow=1.0,
             clock=lambda: self.now,
@@ -29,7 +29,7 @@ class World:
         self.lost += 1
 
     def keeps(self, failure: str = "", seconds: float = 0.1) -> bool:
-        return self.spans.keeps(self.spans.begin(Context()), failure, seconds)
+        return self.spans.keeps(self.spans.begin(NOTHING), failure, seconds)
 
 
 def test_what_is_not_sampled_is_kept_where_it_fails_or_is_slow() -> None:
@@ -47,7 +47,7 @@ def test_what_is_sampled_is_kept_however_it_ends_and_however_many_fail() -> None
 
 def test_without_a_processor_nothing_is_kept() -> None:
     spans = Spans("test", sample=1.0)
-    assert not spans.keeps(spans.begin(Context()), "INTERNAL", 60.0)
+    assert not spans.keeps(spans.begin(NOTHING), "INTERNAL", 60.0)
 
 
 def test_a_flood_of_one_kind_leaves_a_trickle_room_for_the_others_and_a_count() -> None:
@@ -63,7 +63,7 @@ def test_a_flood_of_one_kind_leaves_a_trickle_room_for_the_others_and_a_count() 
 
 def test_a_span_made_late_has_the_ids_that_were_told_on() -> None:
     world = World()
-    place = world.spans.begin(Context())
+    place = world.spans.begin(NOTHING)
     told = dict(tracing.words(place.context))["traceparent"]
     child = world.spans.under(place.context)
     for each, kind in ((place, SpanKind.SERVER), (child, SpanKind.CLIENT)):
@@ -82,14 +82,14 @@ def test_a_span_made_late_has_the_ids_that_were_told_on() -> None:
 def test_a_trace_that_another_began_says_so() -> None:
     world = World()
     given = tracing.extract([("traceparent", "00-" + "a1" * 16 + "-" + "b2" * 8 + "-00")])
-    assert [world.spans.begin(each).given for each in (Context(), given)] == [False, True]
+    assert [world.spans.begin(each).given for each in (NOTHING, given)] == [False, True]
     assert isinstance(world.spans.first(sampled=True), Place)
 
 
 def test_what_a_worker_says_of_a_failure_is_told_without_secrets() -> None:
     world = World(sample=1.0)
     words = "no authorization: Bearer abcdef for eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0"
-    place = world.spans.begin(Context())
+    place = world.spans.begin(NOTHING)
     world.spans.add(Made("m", SpanKind.CLIENT, place, 0, 1, {}, Status(StatusCode.ERROR, words)))
     (span,) = world.exporter.get_finished_spans()
     assert span.status.description == "no authorization: [redacted] for [redacted]"

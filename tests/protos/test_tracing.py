@@ -15,13 +15,15 @@ from opentelemetry.context import Context
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as collector
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as collector_grpc
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from protos import dropped, tracing
 from protos.dropped import Signal
 from protos.spans import Made, Spans
+from protos.tracing import NOTHING
+from tests.kept import Kept
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"
@@ -37,17 +39,13 @@ def _provider(otlp: str) -> Iterator[TracerProvider]:
 
 
 def _spans(sample: float = 1.0) -> Spans:
-    return Spans("test", SimpleSpanProcessor(InMemorySpanExporter()), sample=sample)
-
-
-def _trace_id(context: Context) -> str:
-    return f"{get_current_span(context).get_span_context().trace_id:032x}"
+    return Spans("test", Kept(InMemorySpanExporter()), sample=sample)
 
 
 def test_a_callers_context_is_read() -> None:
-    context = tracing.extract([("authorization", "x"), ("traceparent", PARENT), ("tracestate", "a=1")])
-    parent = get_current_span(context).get_span_context()
-    assert (_trace_id(context), f"{parent.span_id:016x}", parent.trace_state.get("a")) == (TRACE, SPAN, "1")
+    parent, drawn = tracing.extract([("authorization", "x"), ("traceparent", PARENT), ("tracestate", "a=1")])
+    assert (f"{parent.trace_id:032x}", f"{parent.span_id:016x}", parent.trace_state.get("a")) == (TRACE, SPAN, "1")
+    assert not drawn
     assert parent.is_remote
     assert parent.trace_flags.sampled
 
@@ -67,7 +65,24 @@ def test_a_callers_context_is_read() -> None:
     ],
 )
 def test_none_unreadable_or_twice_is_no_context(metadata: list[tuple[str, str | bytes]]) -> None:
-    assert tracing.extract(metadata) == Context()
+    assert tracing.extract(metadata) == NOTHING
+
+
+@pytest.mark.parametrize(
+    "parent",
+    [
+        PARENT,
+        *(PARENT[:-2] + flags for flags in ("00", "02", "03", "ff", "0g", "1")),
+        *(version + PARENT[2:] for version in ("01", "ff", "fe", "0", "000", "0x")),
+        *(PARENT + more for more in ("-", "-more", " ", "x", "\n")),
+        *(" " + PARENT, "01" + PARENT[2:] + "-more", PARENT.upper(), PARENT.replace("-", "_"), ""),
+        *(f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE[1:]}-{SPAN}-01", "\u0660" + PARENT[1:]),
+    ],
+)
+def test_a_parent_is_read_as_the_sdk_reads_it(parent: str) -> None:
+    there = TraceContextTextMapPropagator().extract({"traceparent": parent}, Context())
+    expected, found = get_current_span(there).get_span_context(), tracing.extract([("traceparent", parent)]).parent
+    assert (found, found.is_remote) == (expected, expected.is_remote)
 
 
 def test_what_is_told_on_is_extracted() -> None:
@@ -87,7 +102,7 @@ def test_a_callers_sampled_flag_is_followed(flag: str, sample: float, *, sampled
 
 @pytest.mark.parametrize("sample", [0.0, 1.0])
 def test_of_traces_that_begin_here_a_share_is_sampled(sample: float) -> None:
-    assert _spans(sample).begin(Context()).sampled is bool(sample)
+    assert _spans(sample).begin(NOTHING).sampled is bool(sample)
 
 
 @pytest.mark.parametrize(
@@ -107,12 +122,12 @@ def test_what_is_not_sampled_is_still_a_trace(flags: str | None, given_on: str) 
 def test_without_a_processor_the_callers_context_is_handed_on() -> None:
     place = Spans("test").begin(tracing.extract([("traceparent", PARENT)]))
     assert dict(tracing.words(place.context)) == {"traceparent": PARENT}
-    assert tracing.words(Spans("test").begin(Context()).context) == []
+    assert tracing.words(Spans("test").begin(NOTHING).context) == []
 
 
 def test_a_share_is_about_a_share() -> None:
     spans = _spans(0.2)
-    assert 300 < sum(spans.begin(Context()).sampled for _ in range(2000)) < 500
+    assert 300 < sum(spans.begin(NOTHING).sampled for _ in range(2000)) < 500
 
 
 class _Collector(collector_grpc.TraceServiceServicer):
@@ -155,7 +170,7 @@ def test_a_dead_collector_blocks_no_call_and_no_end_and_what_is_lost_is_counted(
     slowest, lost = 0.0, dropped.counts()[Signal.SPANS]
     for _ in range(5000):
         started = time.perf_counter()
-        place = spans.begin(Context())
+        place = spans.begin(NOTHING)
         spans.add(Made("call", SpanKind.SERVER, place, 1, 2, {}, Status(StatusCode.UNSET)))
         slowest = max(slowest, time.perf_counter() - started)
     started = time.perf_counter()

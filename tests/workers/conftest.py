@@ -10,12 +10,12 @@ from pathlib import Path
 import grpc.aio
 import pytest
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from protos.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from protos.spans import Place, Spans
 from protos.tracing import resource
+from tests.kept import Kept
 from workers.server import Options, serving
 
 
@@ -58,7 +58,7 @@ async def start(repository: Path, spans: InMemorySpanExporter) -> AsyncIterator[
 
         async def begin(**options: object) -> World:
             chosen = Options(repository, "127.0.0.1:0", **{"drain": 5.0, **options})
-            calls = Calls("headrace.worker", SimpleSpanProcessor(spans), resource("headrace-worker"), slow=chosen.slow)
+            calls = Calls("headrace.worker", Kept(spans), resource("headrace-worker"), slow=chosen.slow)
             address = await stack.enter_async_context(serving(chosen, calls))
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
             return World(address, channel, calls)

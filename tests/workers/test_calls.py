@@ -10,13 +10,13 @@ import grpc
 import numpy as np
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from protos import grpc_service_pb2 as pb
 from protos import tracing
 from protos.spans import Spans
+from tests.kept import Kept
 from tests.lines import kept
 from tests.workers import zoo
 from tests.workers.calling import refused, request
@@ -175,7 +175,7 @@ async def test_a_slow_call_is_kept_with_its_execution(repository: Path, start, s
 )
 def test_attempts_and_copies_are_told_apart(metadata: list, attempt: int | None, *, copy: bool | None) -> None:
     exporter = InMemorySpanExporter()
-    span = CallSpan(Spans("test", SimpleSpanProcessor(exporter)), "method", metadata)
+    span = CallSpan(Spans("test", Kept(exporter)), "method", metadata)
     span.close()
     (made,) = exporter.get_finished_spans()
     assert made.attributes.get(tracing.ATTEMPT) == attempt

@@ -23,8 +23,9 @@ from tests.headrace.called import Done, headrace
 from tests.headrace.traces.some import TRACE, span
 from tests.web import web
 
+REQUEST = "5e" * 16
 SPANS = (
-    span("11", attributes={tracing.MODEL: "digits", tracing.RPC_STATUS: "OK"}),
+    span("11", attributes={tracing.MODEL: "digits", tracing.RPC_STATUS: "OK", tracing.REQUEST_ID: REQUEST}),
     span("22", "11", service="worker-2", end=120),
     span("33", trace="b2" * 16, start=5, end=6, attributes={tracing.MODEL: "letters"}, error=True),
     span("44", trace="b2b2" + "c3" * 14, start=7, end=8, service="other"),
@@ -62,13 +63,13 @@ async def test_the_last_traces(collector: Collector, wanted: Wanted, expected: l
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_one_trace_by_all_of_its_id_or_its_first_digits(collector: Collector) -> None:
+async def test_one_trace_by_all_of_its_id_or_its_first_digits_or_the_request_in_it(collector: Collector) -> None:
     source = Source(collector.query + "/")
-    for known in (TRACE, TRACE[:8]):
+    for known in (TRACE, TRACE[:8], REQUEST):
         assert sorted(await asyncio.to_thread(source.one, known), key=lambda span: span.id) == list(SPANS[:2])
     with pytest.raises(CommandError, match=r"none of the last traces at .* begin with a1a1a1a2"):
         await asyncio.to_thread(source.one, "a1a1a1a2")
-    with pytest.raises(CommandError, match=f"has no trace {'e' * 32}"):
+    with pytest.raises(CommandError, match=f"has no trace or request {'e' * 32}"):
         await asyncio.to_thread(source.one, "e" * 32)
 
 

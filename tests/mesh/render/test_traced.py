@@ -11,7 +11,6 @@ import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as collector
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as collector_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway import settings
@@ -20,6 +19,7 @@ from mesh.render.files import mesh_config, render
 from mesh.testing import Mesh, running
 from mesh.testing.worker import Request
 from protos.spans import Spans
+from tests.kept import Kept
 from tests.mesh.render.test_in_envoy import ENVOY
 from workers.spans import CallSpan, is_copy
 
@@ -159,7 +159,7 @@ def test_a_copy_of_a_call_is_told_from_the_call_and_is_in_its_trace(mesh: Mesh) 
     assert [is_copy([*each.headers.items()]) for each in (request, copy)] == [False, True]
     exporter = InMemorySpanExporter()
     for each in (request, copy):
-        CallSpan(Spans("test", SimpleSpanProcessor(exporter)), "call", [*each.headers.items()]).close()
+        CallSpan(Spans("test", Kept(exporter)), "call", [*each.headers.items()]).close()
     spans = exporter.get_finished_spans()
     assert {f"{span.context.trace_id:032x}" for span in spans} == {trace}
     assert [span.attributes.get("headrace.shadow") for span in spans] == [None, True]
