@@ -12,6 +12,11 @@ import pytest
 from tests.web import web
 
 
+def servers() -> list[threading.Thread]:
+    """Those that run now; other tests' may."""
+    return [thread for thread in threading.enumerate() if thread.name == "web"]
+
+
 def test_nothing_of_it_is_left_where_its_test_fails() -> None:
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -19,6 +24,7 @@ def test_nothing_of_it_is_left_where_its_test_fails() -> None:
             self.end_headers()
 
     urls: list[str] = []
+    before = servers()
 
     def fail() -> None:
         with web(Answering) as url:
@@ -29,6 +35,6 @@ def test_nothing_of_it_is_left_where_its_test_fails() -> None:
 
     with pytest.raises(RuntimeError, match="the test failed"):
         fail()
-    assert "web" not in [thread.name for thread in threading.enumerate()]
+    assert servers() == before
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(urls[0], timeout=10)
