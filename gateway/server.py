@@ -42,7 +42,7 @@ from gateway.settings import Listen, Settings, Tls
 from gateway.sidecar import Sidecar
 from gateway.upstream import Upstream
 from gateway.verify import Verifier
-from protos import logs, pages, reflection
+from protos import garbage, logs, pages, reflection
 from protos.contract import SERVICE
 from protos.last_words import LastWords
 from protos.metrics.snapshot import Snapshot
@@ -84,6 +84,7 @@ async def _until_stopped(settings: Settings, front: Front | None, changes: Chang
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop_or_hurry)
     async with serving(settings, hurry, os.environ, front, changes) as addresses:
+        garbage.spare()
         print(f"headrace gateway ready on {addresses.grpc}", flush=True)  # noqa: T201 - what starters wait for
         if addresses.admin is not None:
             log.info("admin pages on http://%s", addresses.admin)

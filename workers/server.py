@@ -17,7 +17,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from protos import dropped, pages, reflection, spans
+from protos import dropped, garbage, pages, reflection, spans
 from protos import grpc_service_pb2 as pb
 from protos.complaints import Complaints
 from protos.dropped import Signal
@@ -95,6 +95,7 @@ def run(options: Options) -> int:
 
 async def _serve(options: Options, ready: asyncio.Event, told: asyncio.Event) -> int:
     async with serving(options) as address:
+        garbage.spare()
         ready.set()
         sys.stdout.write(f"headrace worker ready on {address}\n")
         sys.stdout.flush()

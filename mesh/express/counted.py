@@ -18,6 +18,7 @@ from mesh.envoy.proto import Json, named
 from mesh.express.commands import first_of
 from mesh.express.lines import (
     CARRIED,
+    HAS_ID,
     NO_ID,
     NOT_OK,
     OK,
@@ -29,7 +30,6 @@ from mesh.express.lines import (
     status,
 )
 from mesh.express.traced import TO_KEY
-from protos import tracing
 from protos.metrics.instruments import OTHER
 
 STATISTICS: Final[Json] = {"stats_flush_on_admin": True}
@@ -41,8 +41,6 @@ GONE: Final = "GONE"
 
 _STATS: Final = "envoy.extensions.access_loggers.stats.v3.Config"
 _TAG: Final = "of"
-_HAS_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": True}}}
-"""Of calls that go well nobody but the script gives it to one; what callers say is in those that Envoy turns away."""
 _ENDS: Final = ("DS_RX_BEG:DS_TX_END:us", "DS_RX_BEG:US_RX_END:us")
 _SENT: Final = ("DS_RX_BEG:US_TX_BEG:us", "DS_RX_BEG:DS_TX_END:us", "DS_RX_BEG:DS_RX_END:us")
 
@@ -104,10 +102,10 @@ def loggers(counts: Counts | None) -> list[Json]:
     failed = [NOT_OK, _other(false=True), only(f"xds.route_name == '{CARRIED}'")]
     # Of calls that went well nothing is worked out that they all have in common.
     return [
-        _logger([OK, _HAS_ID, _other(false=True)], _histogram(Carried, [*names, "OK"], _ENDS), sent),
+        _logger([OK, HAS_ID, _other(false=True)], _histogram(Carried, [*names, "OK"], _ENDS), sent),
         _logger(failed, _histogram(Carried, [*names, ended], _ENDS), sent),
         _logger(
-            [_other(), _HAS_ID], _histogram(Carried, [*nameless, ended], _ENDS), _histogram(Sent, nameless[:1], _SENT)
+            [_other(), HAS_ID], _histogram(Carried, [*nameless, ended], _ENDS), _histogram(Sent, nameless[:1], _SENT)
         ),
         _logger(
             [NO_ID, not_carried(counts.methods), lost], _histogram(Unseen, [method_of(counts.methods), ended], _ENDS)

@@ -30,6 +30,8 @@ NOTED: Final = "headrace.log"
 _PEER: Final = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
 NO_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": False}}}
 """What the script sends has one."""
+HAS_ID: Final[Json] = {"header_filter": {"header": {"name": tracing.REQUEST_ID_KEY, "present_match": True}}}
+"""Of calls that go well nobody but the script gives it to one; what callers say is in those that Envoy turns away."""
 _NOT_THERE: Final = ["UF", "UC", "UH"]
 OK: Final[Json] = {"grpc_status_filter": {"statuses": ["OK"]}}
 NOT_OK: Final[Json] = {"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}
@@ -67,14 +69,13 @@ class Said:
 
     def carried(self) -> Iterator[tuple[list[Json], Mapping[str, str]]]:
         """Filters and words of each kind of carried call. What takes time comes last."""
-        which = only(f"xds.route_name == '{CARRIED}'")
         # Of calls that went well nothing is asked that they all have in common.
         if self.slow is None:
-            yield [OK, which], self._well()
+            yield [OK, HAS_ID], self._well()
         else:
-            yield [OK, _duration("LE", self.slow - 1), which], self._well()
-            yield [OK, slow_from(self.slow), which], self._well() | {tracing.TRACE_ID: _kept()}
-        yield [NOT_OK, which], self._failed()
+            yield [OK, _duration("LE", self.slow - 1), HAS_ID], self._well()
+            yield [OK, slow_from(self.slow), HAS_ID], self._well() | {tracing.TRACE_ID: _kept()}
+        yield [NOT_OK, only(f"xds.route_name == '{CARRIED}'")], self._failed()
 
     def _well(self) -> dict[str, str]:
         metadata = {name: f"%REQ({key}):{tracing.LONGEST}%" for name, key in self.of_metadata.items()}

@@ -222,15 +222,15 @@ async def test_callers_make_no_series(world: World) -> None:
 FORGED = [("x-request-id", "6" * 32), ("x-model-name", "ghost"), ("x-grant", "ghost"), ("x-headrace-to", "ghost")]
 
 
-@pytest.mark.parametrize("check", ["_HAS_ID", "only"])
+@pytest.mark.parametrize("check", ["HAS_ID", "only"])
 async def test_what_callers_say_would_else_be_counted(
     check: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of calls that go well, the other of those that do not."""
     anything = {"header_filter": {"header": {"name": "x-model-name", "present_match": True}}}
-    monkeypatch.setattr(counted, check, anything if check == "_HAS_ID" else lambda _expression: anything)
+    monkeypatch.setattr(counted, check, anything if check == "HAS_ID" else lambda _expression: anything)
     async with worlds.world(tmp_path, express=True) as made:
-        metadata = [made.bearer()] if check == "_HAS_ID" else []
+        metadata = [made.bearer()] if check == "HAS_ID" else []
         with contextlib.suppress(grpc.aio.AioRpcError):
             await made.channel.unary_unary(INFER)(MESSAGE, metadata=[*metadata, *FORGED[1:2]], timeout=10)
         await until(made.admin, lambda now: now.sum(CALLS, model_name="ghost") == 1)

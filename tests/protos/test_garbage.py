@@ -1,0 +1,32 @@
+"""What the garbage collector looks through in a server that is ready."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from protos.garbage import spare
+
+
+class Cycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def _collected_as_before() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+def test_what_is_there_is_spared_what_had_gone_is_not_kept_and_what_comes_is_found() -> None:
+    kept, gone = Cycle(), weakref.ref(Cycle())
+    spare()
+    assert gone() is None
+    assert not any(one is kept for one in gc.get_objects())
+    later = weakref.ref(Cycle())
+    gc.collect()
+    assert later() is None
