@@ -111,10 +111,8 @@ class Steps:
                         exchange.enters(Phase.ADMIT)
                         running.enter_context(now.admission.streaming(permit))
                         models.add(permit.model)
-                except HeadraceError as error:  # of which the stream's own end will say nothing
-                    model = exchange.model if exchange.model in now.catalog else ""
-                    self.refusals.told(error, exchange.request_id, model)
-                    exchange.decided(error)
+                except HeadraceError as error:
+                    refused(error)
                     self.messages.received("")
                     raise
                 self.messages.received(permit.model)
@@ -123,12 +121,17 @@ class Steps:
                 exchange.enters(Phase.UPSTREAM)
                 return permit, route, now.upstream
 
+            def refused(error: HeadraceError) -> None:  # of which the stream's own end will say nothing
+                model = exchange.model if exchange.model in self.now().catalog else ""
+                self.refusals.told(error, exchange.request_id, model)
+                exchange.decided(error)
+
             async def still(models: Collection[str]) -> float:
                 caller = await self.verifier.verify(exchange.metadata)
                 self.now().authorizer.keep(caller, models)
                 return self.verifier.left(caller)
 
-            await relay(exchange, decide_each, still, self.messages.sent)
+            await relay(exchange, decide_each, still, refused, self.messages.sent)
 
     async def ask_all(self, exchange: Exchange) -> bytes:
         """One message to every copy that it concerns, and their answers as one."""

@@ -27,6 +27,7 @@ from gateway.upstream import Upstream
 from protos.errors import HeadraceError, Reason
 
 Decide = Callable[[bytes], Awaitable[tuple[Permit, Route, Upstream]]]
+Refused = Callable[[HeadraceError], None]
 Still = Callable[[Collection[str]], Awaitable[float]]
 """Whether the caller may still infer with these models: the seconds for which its token is good, or a HeadraceError."""
 
@@ -38,13 +39,16 @@ _PATIENCE: Final = 100  # messages in a row that are refused before the stream i
 _LOOK: Final = 2.0  # seconds between looks at whether the caller still may
 
 
-async def relay(exchange: Exchange, decide: Decide, still: Still, sent: Callable[[str], None]) -> None:
+async def relay(
+    exchange: Exchange, decide: Decide, still: Still, refused: Refused, sent: Callable[[str], None]
+) -> None:
     """Carry a stream until both sides are done. Raises HeadraceError; cancelled, it cancels every upstream stream.
 
-    `sent` is told of each answer: whose it is, empty where a message was refused.
+    `refused` is told of each message that is allowed and finds no room, `sent` of each answer: whose it is, empty where
+    a message was refused.
     """
     try:
-        await _Relay(exchange, decide, still, sent).run()
+        await _Relay(exchange, decide, still, refused, sent).run()
     except BaseExceptionGroup as failed:
         # Where several branches fail at once, the caller is told of one.
         first: BaseException = failed
@@ -54,10 +58,13 @@ async def relay(exchange: Exchange, decide: Decide, still: Still, sent: Callable
 
 
 class _Relay:
-    def __init__(self, exchange: Exchange, decide: Decide, still: Still, sent: Callable[[str], None]) -> None:
+    def __init__(
+        self, exchange: Exchange, decide: Decide, still: Still, refused: Refused, sent: Callable[[str], None]
+    ) -> None:
         self._exchange = exchange
         self._decide = decide
         self._still = still
+        self._finds_no_room = refused
         self._sent = sent
         self._branches: dict[_Destination, Branch] = {}
         self._running: dict[asyncio.Task[None], Branch] = {}  # those, and others that are still to end
@@ -85,8 +92,12 @@ class _Relay:
     async def _pass_on(self, message: bytes, tasks: asyncio.TaskGroup) -> None:
         try:
             permit, route, upstream = await self._decide(message)
-            branch = await self._branch(permit, route, upstream, tasks)
-            await branch.put(route.body)
+            try:
+                branch = await self._branch(permit, route, upstream, tasks)
+                await branch.put(route.body)
+            except HeadraceError as error:
+                self._finds_no_room(error)
+                raise
         except HeadraceError as error:
             self._refused += 1
             if self._real_status or error.status is grpc.StatusCode.UNAUTHENTICATED or self._refused > _PATIENCE:

@@ -1,8 +1,9 @@
 """Texts without the secrets in them. Law: what looks like a secret is not written down, whoever put it there.
 
-Unreadable become: JSON Web Tokens (RFC 7519), whole or cut short; what stands after `Bearer` and `authorization`
-(RFC 6750), and after names like `password` and `client_secret`; private keys (PEM, RFC 7468); of URLs the user and
-password, the query and the fragment (RFC 3986). The rest stays as it is. Time grows with the text and no faster.
+Unreadable become: JSON Web Tokens (RFC 7519), whole or cut short; what stands after `Bearer` (RFC 6750), `Basic` (RFC
+7617) and `authorization`, and after names like `password` and `client_secret`; private keys (PEM, RFC 7468); of URLs
+the user and password, the query and the fragment (RFC 3986). The rest stays as it is. Time grows with the text and no
+faster.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ GONE: Final = "[redacted]"
 
 # Nearly every text has none of these, and is done with.
 _SUSPECT: Final = re.compile(
-    r"e[wy][A-Za-z0-9_-]{8}|://|private key|bearer|authorization|cookie|passw|secret|_token|api[-_]?key", re.IGNORECASE
+    r"e[wy][A-Za-z0-9_-]{8}|://|private key|bearer|basic\s|authorization|cookie|passw|secret|_token|api[-_]?key",
+    re.IGNORECASE,
 )
 _PEM: Final = re.compile(
-    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)",
+    re.DOTALL | re.IGNORECASE,
 )
 # Base64url of `{"`; or of `{` and white space, where the two dots of a token follow.
 _JWT: Final = re.compile(
@@ -26,6 +29,7 @@ _JWT: Final = re.compile(
     r"|(?<![A-Za-z0-9_-])e(?:yA|yB|w[o0k])[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
 )
 _QUOTED: Final = r"""b?"(?:[^"\\]|\\.)*(?:"|\Z)|b?'(?:[^'\\]|\\.)*(?:'|\Z)|\\+["'][^"'\\]*(?:\\+["'])?"""
+_LISTED: Final = r"\[[^\]]*(?:\]|\Z)"
 _BARE: Final = r"""[^\s"',;)}]+"""
 _NAME: Final = (
     r"(?:proxy-)?authorization|(?:set-)?cookie|passw(?:or)?d|(?:client[-_])?secret"
@@ -33,11 +37,13 @@ _NAME: Final = (
 )
 # As in a header, a mapping, a form, or the pairs of gRPC's metadata.
 _NAMED: Final = re.compile(
-    rf"""((?:{_NAME})\\*["']?\s*[:=,]\s*(?:value\s*=\s*)?)(?:{_QUOTED}|(?:(?:bearer|basic|digest|negotiate)\s+)?{_BARE})""",
+    rf"""((?:{_NAME})\\*["']?\s*[:=,]\s*(?:value\s*=\s*)?)(?:{_LISTED}|{_QUOTED}|(?:(?:bearer|basic|digest|negotiate)\s+)?{_BARE})""",
     re.IGNORECASE | re.DOTALL,
 )
 # Our own advice has the word TOKEN there.
 _BEARER: Final = re.compile(rf"(\bbearer\s+)(?!tokens?(?:[\s,;:)]|\.?\Z|\.\s)){_BARE}", re.IGNORECASE)
+# Base64 of a user and a password is no word: it has digits, or capitals within.
+_BASIC: Final = re.compile(rf"(\b[Bb](?:asic|ASIC)\s+)(?=\S{{8}})(?=[A-Za-z0-9+/_-]+[A-Z0-9=]){_BARE}")
 _URL: Final = re.compile(r"""(://)([^\s/?#"'<>]*@)?([^\s?#"'<>]*)([?#][^\s"'<>]*)?""")
 
 
@@ -51,6 +57,7 @@ _STEPS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
     (_JWT, GONE),
     (_NAMED, rf"\g<1>{GONE}"),
     (_BEARER, rf"\g<1>{GONE}"),
+    (_BASIC, rf"\g<1>{GONE}"),
     (_URL, _url),
 )
 

@@ -225,6 +225,21 @@ async def test_a_message_that_is_refused_before_or_after_its_grant_is_told_too(t
     ]
 
 
+async def test_a_message_that_finds_no_room_is_told_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.stream._BRANCHES", 1)
+    stream = world.channel.stream_stream(STREAM)(metadata=[world.bearer()], timeout=10)
+    for model in ("digits", "shared"):
+        await stream.write(pb.ModelInferRequest(model_name=model).SerializeToString())
+        await stream.read()
+    told = (await lines(world, 3))[-1]
+    stream.cancel()
+    assert [told[key] for key in ("headrace.decision", "headrace.reason", "headrace.model.name")] == [
+        "refused",
+        "OVERLOADED",
+        "shared",
+    ]
+
+
 def test_a_name_that_was_cut_within_a_character_ends_nothing() -> None:
     line = json.dumps({"headrace.caller": "al@https://id.ex%C3"}, separators=(",", ":")).encode()
     assert json.loads(with_who(line))["headrace.subject"] == "al"

@@ -48,6 +48,9 @@ SHAPES = {
     "metadata as gRPC shows it": "_Metadatum(key='authorization', value='Basic {}')",
     "bytes": "(b'authorization', b'Bearer {}')",
     "a bearer alone": "the caller sent Bearer {} and went",
+    "a user and a password alone": "the caller sent Basic {} and went",
+    "a list": "{{'authorization': ['Bearer {0}', 'Basic {0}']}}",
+    "a list in JSON": '{{"x-api-key":["{0}","{0}"],"x":1}}',
     "a form": "grant_type=password&client_secret={}&x=y",
     "a password": "password={}",
     "a cookie": "Cookie: session={}",
@@ -58,6 +61,7 @@ SHAPES = {
     "a query": "GET https://host/keys?sig={} is refused",
     "a fragment": "https://host/callback#access={}",
     "a private key": "-----BEGIN EC PRIVATE KEY-----\n{}\n-----END EC PRIVATE KEY-----\nafter",
+    "a private key in small letters": "-----begin private key-----\n{}\n-----end private key-----",
     "a private key cut short": "-----BEGIN PRIVATE KEY-----\\n{}",
 }
 
@@ -96,6 +100,8 @@ PLAIN = [
     "keys of https://issuer.example/realms/one: a, b",
     "Bearer token is missing",
     "send a token: Bearer TOKEN",
+    "a basic A100 or T4",
+    "Basic Authentication is not what we take, nor basic auth",
     "eyeball.example.com and eyes",
     "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
     "the secretary asks: who may? nobody",
@@ -117,6 +123,8 @@ HOSTILE = [
     "-----BEGIN ",
     "-----BEGIN PRIVATE KEY-----",
     "bearer ",
+    "basic a",
+    "authorization:[",
     "authorization",
 ]
 HOSTILE += ['"\\', "e-", "eyJaaaaaaaa.", "authorization: '\\", "cookie\\", "authorization   "]
