@@ -82,7 +82,7 @@ class _File:
 
     def write(self, lines: Sequence[Told | bytes]) -> None:
         """Append whole lines; where that fails they are lost."""
-        text = b"".join(line if isinstance(line, bytes) else text_of(line()) for line in lines)
+        text = b"".join(map(self._made, lines))
         try:
             if self._path != STDOUT:
                 self._look()
@@ -97,6 +97,14 @@ class _File:
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+
+    def _made(self, line: Told | bytes) -> bytes:
+        try:
+            return line if isinstance(line, bytes) else text_of(line())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are written
+            dropped.add(Signal.ACCESS_LOG)
+            self._complaints.warn("made", "a line of the access log cannot be made", exc_info=error)
+            return b""
 
     def _append(self, text: bytes) -> None:
         whole = b"\n" + text if self._torn else text

@@ -123,25 +123,24 @@ class Audit:
             yield
 
     def _take(self, some: Sequence[Told | bytes]) -> None:
-        try:
-            self._write_down(some)
-        except Exception:  # whatever it is, the audit goes on, and says that it lacks these
-            log.exception("lines of the audit cannot be made")
-            self._lose(len(some), "some cannot be made")
-
-    def _write_down(self, some: Sequence[Told | bytes]) -> None:
         for one in some:
-            if isinstance(one, bytes):
-                self._taken += len(one)
-                self._keep([with_who(line) for line in one.splitlines()])
-            else:
-                self._keep([text_of(one())[:-1]])
+            self._keep(self._made(one))
             if len(self._pending) >= _TOGETHER and not self._failed:
                 self._try()
         if not self._failed or self._clock() - self._tried_at >= _AGAIN:
             self._try()
         if self._clock() - self._told_at >= _CHECKPOINT:
             self._checkpoint()
+
+    def _made(self, one: Told | bytes) -> list[bytes]:
+        if isinstance(one, bytes):
+            self._taken += len(one)
+        try:
+            return [*map(with_who, one.splitlines())] if isinstance(one, bytes) else [text_of(one())[:-1]]
+        except Exception:  # whatever it is, the audit goes on, and says that it lacks these
+            log.exception("lines of the audit cannot be made")
+            self._lose(one.count(b"\n") if isinstance(one, bytes) else 1, "some cannot be made")
+            return []
 
     def _keep(self, bodies: list[bytes]) -> None:
         room = max(0, _MOST - len(self._pending))

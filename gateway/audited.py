@@ -82,7 +82,7 @@ def line_of_message(ended: Ended, decided: str) -> Line:
 
 def _fields(ended: Ended, decided: str) -> Mapping[str, str]:
     told = {
-        **(who(ended.caller.name) if ended.caller else {}),
+        **(who(ended.caller) if ended.caller else {}),
         tracing.GRANT: ended.grant,
         tracing.MODEL: short(ended.model),
         tracing.VERSION_ASKED: short(ended.version_asked),

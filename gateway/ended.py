@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import grpc
 
-from gateway.caller import Caller
 from gateway.rpcs import Rpc
 
 
@@ -31,7 +30,7 @@ class Ended(NamedTuple):
     model: str
     version_asked: str
     version_served: str
-    caller: Caller | None
+    caller: str
     grant: str
     request_id: str
     trace_id: str

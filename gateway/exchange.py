@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -241,7 +241,7 @@ class Exchange:
             return
         ended = self._ended(outcome, reason, duration, kept=kept)
         if kept:
-            self._spans.tell(ended, error, self._phases, self._around.claims)
+            self._spans.tell(ended, error, self._phases, self._claims())
         for observe in self._around.observers:
             observe(ended)
 
@@ -260,7 +260,7 @@ class Exchange:
             model=self.model,
             version_asked=self._version,
             version_served=self._served,
-            caller=self._caller,
+            caller=self._caller.name if self._caller else "",
             grant=self._grant,
             request_id=self.request_id,
             trace_id=self._spans.place.trace_id if kept or self._spans.place.given else "",
@@ -274,6 +274,11 @@ class Exchange:
             messages_received=self._messages_received,
             messages_sent=self._messages_sent,
         )
+
+    def _claims(self) -> Mapping[str, object]:
+        """Those of the caller's that spans may tell."""
+        claims = self._caller.claims if self._caller else {}
+        return {name: claims[name] for name in self._around.claims if name in claims}
 
     def _peer(self) -> str:
         return self.header(PEER_KEY) if self._around.fronted else address_of(self._context.peer())

@@ -21,7 +21,7 @@ def line(ended: Ended) -> Line:
     told = {
         tracing.MODEL: short(ended.model),
         tracing.VERSION_ASKED: short(ended.version_asked),
-        tracing.CALLER: short(ended.caller.name) if ended.caller else "",
+        tracing.CALLER: short(ended.caller),
         tracing.GRANT: ended.grant,
         tracing.REASON: ended.reason,
         tracing.TRACE_ID: ended.trace_id,

@@ -69,6 +69,7 @@ class Addresses:
 def run(settings: Settings, front: Front | None = None, changes: Changes | None = None) -> int:
     """Serve until SIGTERM or SIGINT; 0 once drained, which a second signal cuts short. Raises StartError."""
     memory.keep_freed()
+    garbage.spare()
     files.allow_many()
     with logs.written(settings.telemetry.log):
         asyncio.run(_until_stopped(settings, front, changes))
@@ -84,7 +85,6 @@ async def _until_stopped(settings: Settings, front: Front | None, changes: Chang
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop_or_hurry)
     async with serving(settings, hurry, os.environ, front, changes) as addresses:
-        garbage.spare()
         print(f"headrace gateway ready on {addresses.grpc}", flush=True)  # noqa: T201 - what starters wait for
         if addresses.admin is not None:
             log.info("admin pages on http://%s", addresses.admin)

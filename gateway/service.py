@@ -32,7 +32,7 @@ from gateway.pinned import Pinned
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
 from gateway.rpcs import RPCS, Rpc
-from gateway.stream import relay
+from gateway.stream import Told, relay
 from gateway.upstream import Upstream
 from gateway.verify import Verifier
 from mesh.catalog import Catalog
@@ -106,18 +106,13 @@ class Steps:
                     exchange.asks(call)
                     now.account()
                     permit, route = now.decide(exchange, caller, call)
-                    begins = permit.model not in models
-                    if begins:
+                    if permit.model not in models:
                         exchange.enters(Phase.ADMIT)
                         running.enter_context(now.admission.streaming(permit))
                         models.add(permit.model)
                 except HeadraceError as error:
                     refused(error)
-                    self.messages.received("")
                     raise
-                self.messages.received(permit.model)
-                if begins:
-                    exchange.decided()
                 exchange.enters(Phase.UPSTREAM)
                 return permit, route, now.upstream
 
@@ -125,13 +120,22 @@ class Steps:
                 model = exchange.model if exchange.model in self.now().catalog else ""
                 self.refusals.told(error, exchange.request_id, model)
                 exchange.decided(error)
+                self.messages.received("")
+
+            begun: set[str] = set()
+
+            def allowed(model: str) -> None:
+                self.messages.received(model)
+                if model not in begun:
+                    begun.add(model)
+                    exchange.decided()
 
             async def still(models: Collection[str]) -> float:
                 caller = await self.verifier.verify(exchange.metadata)
                 self.now().authorizer.keep(caller, models)
                 return self.verifier.left(caller)
 
-            await relay(exchange, decide_each, still, refused, self.messages.sent)
+            await relay(exchange, decide_each, still, Told(allowed, refused, self.messages.sent))
 
     async def ask_all(self, exchange: Exchange) -> bytes:
         """One message to every copy that it concerns, and their answers as one."""

@@ -7,7 +7,7 @@ names. Of no call it says a token, a tensor or any other claim.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 import grpc
@@ -88,13 +88,13 @@ class CallSpans:
             self.place = self._spans.first(sampled=False) if failed else self._spans.begin(NOTHING)
         return self._spans.keeps(self.place, (reason or status.name) if failed else "", seconds)
 
-    def tell(self, ended: Ended, error: HeadraceError | None, phases: Phases, claims: Collection[str]) -> None:
-        """Send the spans of a call that is kept."""
+    def tell(self, ended: Ended, error: HeadraceError | None, phases: Phases, claims: Mapping[str, object]) -> None:
+        """Send the spans of a call that is kept; `claims` are those that may be told."""
         for hop in self._hops:
             self._spans.add(self._made_hop(hop))
         at = phases.now
         spent = {tracing.PHASES + phase.word: seconds for phase, seconds in phases.spent()}
-        attributes = {**dict(_of(ended, at)), **spent, **_claims(ended, claims)}
+        attributes = {**dict(_of(ended, at)), **spent, **_written(claims)}
         if self._left_out:
             attributes[tracing.HOPS_LEFT_OUT] = self._left_out
         status = _status(ended.status, _words(ended.status, error))
@@ -134,7 +134,7 @@ def _of(ended: Ended, at: Phase) -> Iterator[tuple[str, Value]]:
     yield tracing.REQUEST_ID, ended.request_id
     yield tracing.LANE, PYTHON_LANE
     told = {
-        tracing.CALLER: ended.caller.name if ended.caller else "",
+        tracing.CALLER: ended.caller,
         tracing.GRANT: ended.grant,
         tracing.MODEL: ended.model,
         tracing.VERSION_ASKED: ended.version_asked,
@@ -157,12 +157,10 @@ def _outcome(status: grpc.StatusCode, reason: str) -> Mapping[str, Value]:
     return told
 
 
-def _claims(ended: Ended, names: Collection[str]) -> Mapping[str, Value]:
-    """Those that are named, of words and numbers alone."""
-    claims = ended.caller.claims if ended.caller and names else {}
+def _written(claims: Mapping[str, object]) -> Mapping[str, Value]:
+    """Those of words and numbers alone."""
     found: dict[str, Value] = {}
-    for name in names:
-        value = claims.get(name)
+    for name, value in claims.items():
         if isinstance(value, str):
             found[tracing.CLAIMS + name] = value[:_LONGEST_CLAIM]
         elif isinstance(value, float) or (type(value) is int and abs(value) < 2**63):

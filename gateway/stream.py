@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import Final
 
 import grpc
@@ -27,7 +28,6 @@ from gateway.upstream import Upstream
 from protos.errors import HeadraceError, Reason
 
 Decide = Callable[[bytes], Awaitable[tuple[Permit, Route, Upstream]]]
-Refused = Callable[[HeadraceError], None]
 Still = Callable[[Collection[str]], Awaitable[float]]
 """Whether the caller may still infer with these models: the seconds for which its token is good, or a HeadraceError."""
 
@@ -39,16 +39,22 @@ _PATIENCE: Final = 100  # messages in a row that are refused before the stream i
 _LOOK: Final = 2.0  # seconds between looks at whether the caller still may
 
 
-async def relay(
-    exchange: Exchange, decide: Decide, still: Still, refused: Refused, sent: Callable[[str], None]
-) -> None:
-    """Carry a stream until both sides are done. Raises HeadraceError; cancelled, it cancels every upstream stream.
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who hears what becomes of messages: `refused` of those that find no room, `allowed` of all that go on.
 
-    `refused` is told of each message that is allowed and finds no room, `sent` of each answer: whose it is, empty where
-    a message was refused.
+    `sent` hears of each answer. Both are told whose it is; empty where a message was refused.
     """
+
+    allowed: Callable[[str], None]
+    refused: Callable[[HeadraceError], None]
+    sent: Callable[[str], None]
+
+
+async def relay(exchange: Exchange, decide: Decide, still: Still, told: Told) -> None:
+    """Carry a stream until both sides are done. Raises HeadraceError; cancelled, it cancels every upstream stream."""
     try:
-        await _Relay(exchange, decide, still, refused, sent).run()
+        await _Relay(exchange, decide, still, told).run()
     except BaseExceptionGroup as failed:
         # Where several branches fail at once, the caller is told of one.
         first: BaseException = failed
@@ -58,14 +64,11 @@ async def relay(
 
 
 class _Relay:
-    def __init__(
-        self, exchange: Exchange, decide: Decide, still: Still, refused: Refused, sent: Callable[[str], None]
-    ) -> None:
+    def __init__(self, exchange: Exchange, decide: Decide, still: Still, told: Told) -> None:
         self._exchange = exchange
         self._decide = decide
         self._still = still
-        self._finds_no_room = refused
-        self._sent = sent
+        self._told = told
         self._branches: dict[_Destination, Branch] = {}
         self._running: dict[asyncio.Task[None], Branch] = {}  # those, and others that are still to end
         self._ended: dict[_Destination, None] = {}  # sequences, in the order in which they have ended
@@ -92,12 +95,9 @@ class _Relay:
     async def _pass_on(self, message: bytes, tasks: asyncio.TaskGroup) -> None:
         try:
             permit, route, upstream = await self._decide(message)
-            try:
-                branch = await self._branch(permit, route, upstream, tasks)
-                await branch.put(route.body)
-            except HeadraceError as error:
-                self._finds_no_room(error)
-                raise
+            branch = await self._branch(permit, route, upstream, tasks)
+            self._told.allowed(permit.model)
+            await branch.put(route.body)
         except HeadraceError as error:
             self._refused += 1
             if self._real_status or error.status is grpc.StatusCode.UNAUTHENTICATED or self._refused > _PATIENCE:
@@ -132,11 +132,13 @@ class _Relay:
         if self._ended and len(self._running) >= 2 * _BRANCHES:
             await asyncio.wait(self._running, timeout=STUCK, return_when=asyncio.FIRST_COMPLETED)
         if not self._ended or len(self._running) >= 2 * _BRANCHES:
-            raise HeadraceError(
+            full = HeadraceError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 Reason.OVERLOADED,
                 f"one stream carries at most {_BRANCHES} sequences and models; use several streams",
             )
+            self._told.refused(full)
+            raise full
         destination = next(iter(self._ended))
         del self._ended[destination]
         tasks.create_task(self._branches.pop(destination).close())  # what it still answers is passed on
@@ -150,7 +152,7 @@ class _Relay:
     async def _write(self, model: str, message: bytes) -> None:
         async with self._writing:
             await self._exchange.write(message)
-        self._sent(model)
+        self._told.sent(model)
 
 
 def _destination(route: Route) -> _Destination:

@@ -26,7 +26,7 @@ from gateway.in_force import Built, InForce
 from gateway.server import serving
 from gateway.settings import Settings
 from headrace.express_clusters import cluster_of
-from protos import logs
+from protos import garbage, logs
 from protos.metrics.snapshot import Snapshot
 from protos.spans import Spans
 
@@ -69,6 +69,7 @@ def serve(socket: Path, place: int, heard: Connection, signs: Connection) -> Non
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # who hangs does not see that nobody is left
     memory.keep_freed()
+    garbage.spare()
     try:
         said: Decide | End = heard.recv()
     except EOFError:

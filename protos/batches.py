@@ -7,6 +7,7 @@ for then the exporter takes nothing any more.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from threading import Lock, Timer
 from typing import Final, TypeVar
@@ -19,6 +20,8 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from protos import dropped
 from protos.dropped import Signal
+
+log = logging.getLogger("headrace.telemetry")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -83,7 +86,18 @@ class _SpanExporter(SpanExporter):
         self._exporter.shutdown()
 
     def _made(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._exporter.export([span.make() if isinstance(span, _Later) else span for span in spans])
+        return self._exporter.export([made for span in spans if (made := _span(span)) is not None])
+
+
+def _span(span: ReadableSpan) -> ReadableSpan | None:
+    if not isinstance(span, _Later):
+        return span
+    try:
+        return span.make()
+    except Exception:  # whatever it is, the others are sent
+        log.exception("a span cannot be made")
+        dropped.add(Signal.SPANS)
+        return None
 
 
 class Spans(BatchSpanProcessor):

@@ -8,6 +8,7 @@ faster.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from typing import Final
@@ -29,7 +30,8 @@ _JWT: Final = re.compile(
     r"|(?<![A-Za-z0-9_-])e(?:yA|yB|w[o0k])[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
 )
 _QUOTED: Final = r"""b?"(?:[^"\\]|\\.)*(?:"|\Z)|b?'(?:[^'\\]|\\.)*(?:'|\Z)|\\+["'][^"'\\]*(?:\\+["'])?"""
-_LISTED: Final = r"\[[^\]]*(?:\]|\Z)"
+_ITEM: Final = r"""(?:"(?:[^"\\]|\\.)*(?:"|\Z)|'(?:[^'\\]|\\.)*(?:'|\Z)|[^\]\["'])"""
+_LISTED: Final = rf"\[(?:{_ITEM}|\[(?:{_ITEM}|\[)*(?:\]|\Z))*(?:\]|\Z)"  # a list in it, too
 _BARE: Final = r"""[^\s"',;)}]+"""
 _NAME: Final = (
     r"(?:proxy-)?authorization|(?:set-)?cookie|passw(?:or)?d|(?:client[-_])?secret"
@@ -37,13 +39,12 @@ _NAME: Final = (
 )
 # As in a header, a mapping, a form, or the pairs of gRPC's metadata.
 _NAMED: Final = re.compile(
-    rf"""((?:{_NAME})\\*["']?\s*[:=,]\s*(?:value\s*=\s*)?)(?:{_LISTED}|{_QUOTED}|(?:(?:bearer|basic|digest|negotiate)\s+)?{_BARE})""",
+    rf"""((?:{_NAME})\\*["']?\s*[:=,]\s*(?:value\s*=\s*)?)(?:{_LISTED}(?:{_BARE})?|{_QUOTED}|(?:(?:bearer|basic|digest|negotiate)\s+)?{_BARE})""",
     re.IGNORECASE | re.DOTALL,
 )
 # Our own advice has the word TOKEN there.
 _BEARER: Final = re.compile(rf"(\bbearer\s+)(?!tokens?(?:[\s,;:)]|\.?\Z|\.\s)){_BARE}", re.IGNORECASE)
-# Base64 of a user and a password is no word: it has digits, or capitals within.
-_BASIC: Final = re.compile(rf"(\b[Bb](?:asic|ASIC)\s+)(?=\S{{8}})(?=[A-Za-z0-9+/_-]+[A-Z0-9=]){_BARE}")
+_BASIC: Final = re.compile(r"""(\bbasic\s+["']?)([A-Za-z0-9+/_-]{4,})=*""", re.IGNORECASE)
 _URL: Final = re.compile(r"""(://)([^\s/?#"'<>]*@)?([^\s?#"'<>]*)([?#][^\s"'<>]*)?""")
 
 
@@ -52,12 +53,19 @@ def _url(found: re.Match[str]) -> str:
     return begin + (f"{GONE}@" if user else "") + rest + (f"{query[0]}{GONE}" if query and query[1:] else query or "")
 
 
+def _basic(found: re.Match[str]) -> str:
+    """Of a user and a password, between which is a colon; after the word `basic` may stand anything."""
+    begin, word = found.groups()
+    whole = word[: len(word) // 4 * 4].replace("-", "+").replace("_", "/")
+    return begin + GONE if b":" in base64.b64decode(whole) else found[0]
+
+
 _STEPS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
     (_PEM, "[redacted private key]"),
     (_JWT, GONE),
     (_NAMED, rf"\g<1>{GONE}"),
     (_BEARER, rf"\g<1>{GONE}"),
-    (_BASIC, rf"\g<1>{GONE}"),
+    (_BASIC, _basic),
     (_URL, _url),
 )
 

@@ -86,6 +86,7 @@ def run(options: Options) -> int:
 
     A second signal ends the drain, and the calls that still run: 1.
     """
+    garbage.spare()
     return stopping.run(
         partial(_serve, options),
         log,
@@ -95,7 +96,6 @@ def run(options: Options) -> int:
 
 async def _serve(options: Options, ready: asyncio.Event, told: asyncio.Event) -> int:
     async with serving(options) as address:
-        garbage.spare()
         ready.set()
         sys.stdout.write(f"headrace worker ready on {address}\n")
         sys.stdout.flush()

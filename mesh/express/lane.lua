@@ -106,7 +106,6 @@ local function send(handle, lesson, model, dropped, timeout, trace)
   headers:replace("x-caller", lesson.caller)
   headers:replace("x-grant", lesson.grant)
   local id = request_id()
-  headers:replace("x-request-id", id)
   if lesson.retries then
     headers:replace("x-envoy-max-retries", lesson.retries)
     if find(lesson.statuses, "unavailable", 1, true) then -- which gRPC calls all of these
@@ -130,6 +129,7 @@ local function send(handle, lesson, model, dropped, timeout, trace)
   end
   headers:replace("x-headrace-cluster", cluster)
   headers:replace("x-headrace-lane", "express")
+  headers:replace("x-request-id", id) -- last: what has it is taken for carried
   handle:clearRouteCache()
 end
 

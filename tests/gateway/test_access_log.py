@@ -83,6 +83,18 @@ def test_a_line_that_was_torn_does_not_spoil_the_next(
     assert "a line of the access log is torn" in caplog.text
 
 
+def test_a_line_that_cannot_be_made_takes_no_other_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> Line:
+        raise RuntimeError("what nobody thought of")
+
+    path, before = tmp_path / "access.log", lost()
+    with appending(path, Clock()) as log:
+        for told in (partial(Line, 0, {"a": 1}), fails, partial(Line, 0, {"a": 2})):
+            log.write(told)
+    assert ([line["a"] for line in read(path)], lost() - before) == ([1, 2], 1)
+    assert "a line of the access log cannot be made" in caplog.text
+
+
 def test_a_full_disk_is_told_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
     before = lost()
     with appending(Path("/dev/full"), Clock()) as log:

@@ -218,6 +218,17 @@ def test_another_process_is_followed_in_silence(path: Path) -> None:
     assert isinstance(audit, Audit)
 
 
+def test_a_line_that_cannot_be_made_takes_no_other_with_it(path: Path) -> None:
+    def fails() -> Line:
+        raise RuntimeError("what nobody thought of")
+
+    with opened(path) as audit:
+        for told in (line(1), fails, line(2)):
+            audit.write(told)
+        audit.write_carried(b'{"n":3}\n{"n":4}\n')
+    assert (numbers(path), audit.lost) == ([1, 2, 3, 4], 1)
+
+
 def test_a_line_that_cannot_be_made_ends_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_line: bytes) -> bytes:
         raise RuntimeError("what nobody thought of")

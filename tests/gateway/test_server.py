@@ -7,8 +7,9 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import grpc
@@ -18,8 +19,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gateway.errors import StartError
-from gateway.server import serving
+from gateway.server import run, serving
 from gateway.settings import load
+from protos import garbage
 from protos import grpc_service_pb2 as pb
 from tests.envoy import needs_envoy
 from tests.gateway import world as worlds
@@ -31,6 +33,21 @@ from tests.gateway.world import INFER, SERVICE, Worker, World, echo, hanging, ru
 START = "import sys, os, pathlib; from gateway.settings import load; from gateway.server import run; " + (
     "sys.exit(run(load(pathlib.Path(sys.argv[1]), os.environ)))"
 )
+
+
+def test_what_is_there_before_it_serves_is_spared_by_the_collector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def serve(serving: Coroutine[Any, Any, None]) -> None:
+        serving.close()
+        steps.append("serve")
+
+    monkeypatch.setattr(garbage, "spare", lambda: steps.append("spare"))
+    monkeypatch.setattr(asyncio, "run", serve)
+    run(load(worlds.in_front_of("127.0.0.1:1", tmp_path, Issuer(), "digits"), {}))
+    assert steps == ["spare", "serve"]
 
 
 @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_a_line_in_pieces_is_whole_among_others(tmp_path: Path) -> None:
         with (tmp_path / "pipe").open("wb", buffering=0) as envoy:
             envoy.write(b'{"n":1}\n{"n"')
             until(lambda: b'{"n":1}' in path.read_bytes())
-            others.write(Line(0, {"n": 2}))
+            others.write(partial(Line, 0, {"n": 2}))
             until(lambda: b'"n":2' in path.read_bytes())
             envoy.write(b":3}\n")
         until(lambda: b'{"n":3}' in path.read_bytes())

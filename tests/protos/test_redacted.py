@@ -48,9 +48,10 @@ SHAPES = {
     "metadata as gRPC shows it": "_Metadatum(key='authorization', value='Basic {}')",
     "bytes": "(b'authorization', b'Bearer {}')",
     "a bearer alone": "the caller sent Bearer {} and went",
-    "a user and a password alone": "the caller sent Basic {} and went",
     "a list": "{{'authorization': ['Bearer {0}', 'Basic {0}']}}",
     "a list in JSON": '{{"x-api-key":["{0}","{0}"],"x":1}}',
+    "a list and more": "password=['a', ['b]'], [\"{0}\"]]{0} ok",
+    "a list without an end": "password=[a, {}",
     "a form": "grant_type=password&client_secret={}&x=y",
     "a password": "password={}",
     "a cookie": "Cookie: session={}",
@@ -89,6 +90,13 @@ def test_of_a_token_cut_short_nothing_is_left(length: int, before: str) -> None:
     assert cut[-8:] not in redacted(f"{before} {cut}")
 
 
+@given(words.filter(lambda user: ":" not in user), secrets, st.sampled_from(["Basic {}", "basic '{}'", "BASIC\t{}!"]))
+def test_a_user_and_a_password_are_gone(user: str, password: str, shape: str) -> None:
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        word = encode(f"{user}:{password}".encode()).decode()
+        assert word[-12:].rstrip("=") not in redacted(f"sent {shape.format(word)}")
+
+
 def test_real_ones() -> None:
     told = redacted(f"key {PEM} signs {TOKEN}: no")
     assert told == "key [redacted private key]\n signs [redacted]: no"
@@ -100,7 +108,7 @@ PLAIN = [
     "keys of https://issuer.example/realms/one: a, b",
     "Bearer token is missing",
     "send a token: Bearer TOKEN",
-    "a basic A100 or T4",
+    "a basic A100 or T4 with basic TensorRT support",
     "Basic Authentication is not what we take, nor basic auth",
     "eyeball.example.com and eyes",
     "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",

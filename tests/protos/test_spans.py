@@ -45,7 +45,7 @@ def test_what_is_sampled_is_kept_however_it_ends_and_however_many_fail() -> None
     assert world.keeps()
 
 
-def test_without_a_processor_nothing_is_kept() -> None:
+def test_without_a_sender_nothing_is_kept() -> None:
     spans = Spans("test", sample=1.0)
     assert not spans.keeps(spans.begin(NOTHING), "INTERNAL", 60.0)
 

@@ -21,7 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from protos import dropped, tracing
 from protos.dropped import Signal
-from protos.spans import Made, Spans
+from protos.spans import Made, Spans, to
 from protos.tracing import NOTHING
 from tests.kept import Kept
 
@@ -119,7 +119,7 @@ def test_what_is_not_sampled_is_still_a_trace(flags: str | None, given_on: str) 
     assert metadata.get("tracestate") == ("a=1" if flags else None)
 
 
-def test_without_a_processor_the_callers_context_is_handed_on() -> None:
+def test_without_a_sender_the_callers_context_is_handed_on() -> None:
     place = Spans("test").begin(tracing.extract([("traceparent", PARENT)]))
     assert dict(tracing.words(place.context)) == {"traceparent": PARENT}
     assert tracing.words(Spans("test").begin(NOTHING).context) == []
@@ -141,19 +141,41 @@ class _Collector(collector_grpc.TraceServiceServicer):
         return collector.ExportTraceServiceResponse()
 
 
-def test_spans_reach_a_collector() -> None:
-    sink = _Collector()
+@pytest.fixture
+def sink() -> Iterator[tuple[_Collector, str]]:
+    """A collector, and its address."""
+    made = _Collector()
     server = grpc.server(futures.ThreadPoolExecutor(1))
-    collector_grpc.add_TraceServiceServicer_to_server(sink, server)
+    collector_grpc.add_TraceServiceServicer_to_server(made, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        with _provider(f"http://127.0.0.1:{port}") as provider:
-            with provider.get_tracer("test").start_as_current_span("call") as span:
-                span.set_attribute(tracing.MODEL, "digits")
-            (resource_spans,) = sink.received.get(timeout=20).resource_spans
+        yield made, f"http://127.0.0.1:{port}"
     finally:
         server.stop(None).wait()
+
+
+def test_spans_that_are_made_when_they_are_sent_reach_a_collector(sink: tuple[_Collector, str]) -> None:
+    """But for one that cannot be made, which takes no other with it."""
+    spans, lost = to(sink[1], "test", "scope"), dropped.counts()[Signal.SPANS]
+    places = [spans.begin(NOTHING) for _ in range(3)]
+    for place, attributes in zip(places, ({tracing.MODEL: "one"}, "no mapping", {tracing.MODEL: "two"}), strict=True):
+        spans.add(Made("call", SpanKind.SERVER, place, 1, 2, attributes, Status(StatusCode.UNSET)))
+    spans.close()
+    (resource_spans,) = sink[0].received.get(timeout=20).resource_spans
+    told = [
+        (span.name, span.span_id.hex(), span.attributes[0].value.string_value)
+        for span in resource_spans.scope_spans[0].spans
+    ]
+    assert told == [("call", f"{places[at].context.span_id:016x}", model) for at, model in ((0, "one"), (2, "two"))]
+    assert dropped.counts()[Signal.SPANS] - lost == 1
+
+
+def test_spans_reach_a_collector(sink: tuple[_Collector, str]) -> None:
+    with _provider(sink[1]) as provider:
+        with provider.get_tracer("test").start_as_current_span("call") as span:
+            span.set_attribute(tracing.MODEL, "digits")
+        (resource_spans,) = sink[0].received.get(timeout=20).resource_spans
     names = {item.key: item.value.string_value for item in resource_spans.resource.attributes}
     (exported,) = resource_spans.scope_spans[0].spans
     assert (names["service.name"], exported.name) == ("test", "call")

@@ -76,6 +76,28 @@ async def test_told_to_end_it_lets_running_calls_finish(repository: Path, number
         assert await asyncio.wait_for(worker.wait(), 10) == 0
 
 
+GARBAGE = """
+import gc
+import numpy as np
+
+class Model:
+    def __init__(self, folder, config):
+        pass
+
+    def infer(self, inputs):
+        looked_at = any(one is self for one in gc.get_objects())
+        return {"y": np.array([gc.get_freeze_count() > 10_000, looked_at], np.float32)}
+"""
+
+
+async def test_the_garbage_collector_spares_modules_but_no_model(repository: Path) -> None:
+    """A model that is unloaded is freed by it alone."""
+    zoo.python(repository, "garbage", GARBAGE, zoo.ONE_IN_ONE_OUT)
+    async with process(repository) as (_, address), grpc.aio.insecure_channel(address) as channel:
+        answer = await GRPCInferenceServiceStub(channel).ModelInfer(request("garbage", x=floats(1)))
+    assert fp32(answer).tolist() == [1, 1]
+
+
 async def test_draining_what_is_queued_is_run_too(repository: Path) -> None:
     gate = zoo.gated(repository)
     gate.shut()
