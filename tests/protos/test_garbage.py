@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
-
-import pytest
 
 from protos.garbage import spare
 
@@ -14,12 +11,6 @@ from protos.garbage import spare
 class Cycle:
     def __init__(self) -> None:
         self.itself = self
-
-
-@pytest.fixture(autouse=True)
-def _collected_as_before() -> Iterator[None]:
-    yield
-    gc.unfreeze()
 
 
 def test_what_is_there_is_spared_what_had_gone_is_not_kept_and_what_comes_is_found() -> None:

@@ -20,6 +20,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import (
     add_MetricsServiceServicer_to_server,
 )
 
+from protos import collector
 from protos.metrics.described import LATENCY
 from protos.metrics.instruments import Registry
 from protos.metrics.otlp import sent
@@ -87,7 +88,8 @@ def test_the_last_numbers_go_at_the_end(receiver: tuple[Receiver, str]) -> None:
     made.came.get(timeout=10)
 
 
-def test_where_nobody_listens_it_is_told() -> None:
+def test_where_nobody_listens_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "WITHIN", 0.5)
     lost = Event()
     with sent(f"http://{unused_address()}", "headrace-test", counted().snapshot, lost.set, every=0.01):
         assert lost.wait(30)
