@@ -26,7 +26,7 @@ from gateway.forward import forward
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
 from gateway.rpcs import RPCS
-from gateway.service import Steps
+from gateway.steps import Steps
 from gateway.wire import string_field
 from protos import grpc_service_pb2 as pb
 from protos.boundary import refuse

@@ -21,9 +21,9 @@ from gateway.limits import Limits, Rate
 from gateway.local import Local
 from gateway.pinned import Pinned
 from gateway.refusals import Refusals
-from gateway.service import Steps
 from gateway.settings import Limits as Configured
 from gateway.settings import Settings
+from gateway.steps import Steps
 from gateway.upstream import Upstream
 from gateway.verify import Verifier
 

@@ -37,9 +37,10 @@ from gateway.proxyless import Proxyless, mistake_in_bootstrap
 from gateway.quotas import Quotas
 from gateway.readiness import Readiness
 from gateway.refusals import Refusals
-from gateway.service import Service, Steps
+from gateway.service import Service
 from gateway.settings import Listen, Settings, Tls
 from gateway.sidecar import Sidecar
+from gateway.steps import Steps
 from gateway.upstream import Upstream
 from gateway.verify import Verifier
 from protos import garbage, logs, pages, reflection

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Collection
+from typing import Final, Protocol
 
 import grpc
 
@@ -27,10 +26,6 @@ from gateway.exchange import Exchange
 from gateway.upstream import Upstream
 from protos.errors import HeadraceError, Reason
 
-Decide = Callable[[bytes], Awaitable[tuple[Permit, Route, Upstream]]]
-Still = Callable[[Collection[str]], Awaitable[float]]
-"""Whether the caller may still infer with these models: the seconds for which its token is good, or a HeadraceError."""
-
 _Destination = tuple[str, str, bool, str]
 
 _REAL_STATUS: Final = "triton_grpc_error"
@@ -39,22 +34,29 @@ _PATIENCE: Final = 100  # messages in a row that are refused before the stream i
 _LOOK: Final = 2.0  # seconds between looks at whether the caller still may
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Who hears what becomes of messages: `refused` of those that find no room, `allowed` of all that go on.
+class Decider(Protocol):
+    """What is decided of messages, and who hears what becomes of them: `gateway.messages` has it."""
 
-    `sent` hears of each answer. Both are told whose it is; empty where a message was refused.
-    """
+    async def decide(self, message: bytes) -> tuple[Permit, Route, Upstream]:
+        """Where it goes. Raises HeadraceError."""
 
-    allowed: Callable[[str], None]
-    refused: Callable[[HeadraceError], None]
-    sent: Callable[[str], None]
+    async def still(self, models: Collection[str]) -> float:
+        """Seconds for which the token is good by which it may still infer with these models. Raises HeadraceError."""
+
+    def allowed(self, model: str) -> None:
+        """One goes on."""
+
+    def refused(self, error: HeadraceError) -> None:
+        """One that was allowed finds no room."""
+
+    def sent(self, model: str) -> None:
+        """An answer went to the caller: of this model, or empty where it is a refusal."""
 
 
-async def relay(exchange: Exchange, decide: Decide, still: Still, told: Told) -> None:
+async def relay(exchange: Exchange, decider: Decider) -> None:
     """Carry a stream until both sides are done. Raises HeadraceError; cancelled, it cancels every upstream stream."""
     try:
-        await _Relay(exchange, decide, still, told).run()
+        await _Relay(exchange, decider).run()
     except BaseExceptionGroup as failed:
         # Where several branches fail at once, the caller is told of one.
         first: BaseException = failed
@@ -64,11 +66,9 @@ async def relay(exchange: Exchange, decide: Decide, still: Still, told: Told) ->
 
 
 class _Relay:
-    def __init__(self, exchange: Exchange, decide: Decide, still: Still, told: Told) -> None:
+    def __init__(self, exchange: Exchange, decider: Decider) -> None:
         self._exchange = exchange
-        self._decide = decide
-        self._still = still
-        self._told = told
+        self._decider = decider
         self._branches: dict[_Destination, Branch] = {}
         self._running: dict[asyncio.Task[None], Branch] = {}  # those, and others that are still to end
         self._ended: dict[_Destination, None] = {}  # sequences, in the order in which they have ended
@@ -89,14 +89,14 @@ class _Relay:
     async def _watch(self) -> None:
         """Raises HeadraceError: the caller may no more, though no message tells."""
         while True:
-            left = await self._still({branch.model for branch in self._running.values()})
+            left = await self._decider.still({branch.model for branch in self._running.values()})
             await asyncio.sleep(min(left, _LOOK))
 
     async def _pass_on(self, message: bytes, tasks: asyncio.TaskGroup) -> None:
         try:
-            permit, route, upstream = await self._decide(message)
+            permit, route, upstream = await self._decider.decide(message)
             branch = await self._branch(permit, route, upstream, tasks)
-            self._told.allowed(permit.model)
+            self._decider.allowed(permit.model)
             await branch.put(route.body)
         except HeadraceError as error:
             self._refused += 1
@@ -137,7 +137,7 @@ class _Relay:
                 Reason.OVERLOADED,
                 f"one stream carries at most {_BRANCHES} sequences and models; use several streams",
             )
-            self._told.refused(full)
+            self._decider.refused(full)
             raise full
         destination = next(iter(self._ended))
         del self._ended[destination]
@@ -152,7 +152,7 @@ class _Relay:
     async def _write(self, model: str, message: bytes) -> None:
         async with self._writing:
             await self._exchange.write(message)
-        self._told.sent(model)
+        self._decider.sent(model)
 
 
 def _destination(route: Route) -> _Destination:

@@ -167,7 +167,7 @@ async def test_an_exception_of_our_own_keeps_its_words_to_itself(
     def fail(*_arguments: object) -> None:
         raise ZeroDivisionError(PRIVATE)
 
-    monkeypatch.setattr("gateway.service.choose", fail)
+    monkeypatch.setattr("gateway.steps.choose", fail)
     told = await refused(world.infer())
     assert (told.status, told.reason) == (Code.INTERNAL, "INTERNAL")
     assert PRIVATE not in told.everything
@@ -181,7 +181,7 @@ async def test_what_is_logged_in_a_call_has_its_ids(world: World, monkeypatch: p
         await asyncio.to_thread(logging.getLogger("a.library").error, "deep inside")
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gateway.service.forward", log_and_fail)
+    monkeypatch.setattr("gateway.steps.forward", log_and_fail)
     traces = [f"{number:032x}" for number in range(1, 4)]
 
     async def call(trace: str) -> str:
