@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from protos import garbage
-
 if TYPE_CHECKING:
     from tests.triton import Triton
 
@@ -17,11 +15,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Properties whose every example is a call take few of them in the ordinary run, and as many as this in a thorough one.
 settings.register_profile("thorough", max_examples=2000)
-
-
-def pytest_collection_finish() -> None:
-    """Thousands of tests are there to stay: the garbage collector need not look through them for each."""
-    garbage.spare()
 
 
 @pytest.fixture(scope="session")

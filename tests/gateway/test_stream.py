@@ -110,7 +110,10 @@ async def test_a_token_that_expires_ends_answers_without_end(world: World, reads
     await asyncio.wait_for(world.one.cancelled.wait(), 10)
 
 
-async def test_a_grant_that_is_taken_away_ends_a_stream_that_is_silent(world: World) -> None:
+async def test_a_grant_that_is_taken_away_ends_a_stream_that_is_silent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.stream._LOOK", 0.2)
     world.one.streaming = Endless(1, 0.001)
     going_on, ended = opened(world), opened(world, [world.bearer(scope="digits")])
     for call in (going_on, ended):

@@ -316,7 +316,12 @@ async def world(
             hurry.set()
 
 
-CLIENT = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+CLIENT = [
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
 
 
 def unused_address() -> str:

@@ -461,10 +461,10 @@ async def test_a_copy_that_says_that_it_does_not_serve_gets_no_calls(tmp_path: P
 async def test_a_worker_may_take_longer_than_a_message(
     more: tuple[tuple[str, str], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "IDLE", "1s")
+    monkeypatch.setattr(front, "IDLE", "0.3s")
 
     async def slow(message: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(0.8)
         return await echo(message, context)
 
     async with worlds.world(tmp_path, express=True) as world:
@@ -694,7 +694,7 @@ async def test_slow_workers_calls_are_carried_like_others(express: World) -> Non
     """Whether lessons hold is asked of Python, and no worker is waited for."""
 
     async def slow(message: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.3)
         return await echo(message, context)
 
     await until_carried(express)

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+from protos import tracing
 from tests.envoy import needs_envoy
 from tests.gateway import world as worlds
 from tests.gateway.test_service import refused
@@ -120,7 +122,8 @@ async def test_failures_on_the_way_are_told_as_python_tells_them(tmp_path: Path)
         assert (told.reason, told.retry_after) == ("OVERLOADED", 0.1)
 
 
-async def test_a_dead_collector_costs_no_call(tmp_path: Path) -> None:
+async def test_a_dead_collector_costs_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "_LAST_WORDS", 0.2)
     dead = f"http://{worlds.unused_address()}"
 
     def change(config: dict[str, Any]) -> None:
