@@ -52,7 +52,7 @@ class AccessLog:
     def write(self, line: Told | bytes) -> None:
         """A line, or whole ones. Never blocks: what finds no room is lost, which is told."""
         if not self._waiting.put(line):
-            dropped.add(Signal.ACCESS_LOG, _lines(line))
+            dropped.add(Signal.ACCESS_LOG, lines_in(line))
             self._complaints.warn("full", "lines of the access log are lost: they come faster than they can be written")
 
 
@@ -149,7 +149,8 @@ def _parts(text: bytes) -> Iterator[bytes]:
         yield text[start:]
 
 
-def _lines(line: Told | bytes) -> int:
+def lines_in(line: Told | bytes) -> int:
+    """How many it is."""
     return line.count(b"\n") if isinstance(line, bytes) else 1
 
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from gateway.access_log import Told, text_of
+from gateway.access_log import Told, lines_in, text_of
 from gateway.audit_chain import Link
 from gateway.audit_file import AuditFile, body
 from gateway.audited import with_who
 from protos import dropped, rfc3339
 from protos.aside import Waiting, in_batches
+from protos.complaints import Complaints
 from protos.dropped import Signal
 
 log = logging.getLogger("headrace.gateway")
@@ -51,6 +52,7 @@ class Audit:
         self._refuses = refuses
         self._clock = clock
         self._now = now
+        self._complaints = Complaints(log, clock)
         self._waiting: Waiting[Told | bytes] = Waiting(_MOST)
         self._put = self._taken = 0  # bytes of lines from elsewhere
         self._pending: deque[bytes] = deque()
@@ -80,19 +82,19 @@ class Audit:
 
     def write(self, line: Told) -> None:
         """A line of ours. Never blocks."""
-        self._hand_over(line, 1)
+        self._hand_over(line)
 
     def write_carried(self, lines: bytes) -> None:
         """Whole lines of JSON from the Envoy in front. Never blocks."""
         if self._put - self._taken > _MOST_BYTES:
-            self._lose(lines.count(b"\n"))
+            self._lose(lines_in(lines))
         else:
             self._put += len(lines)
-            self._hand_over(lines, lines.count(b"\n"))
+            self._hand_over(lines)
 
-    def _hand_over(self, what: Told | bytes, lines: int) -> None:
+    def _hand_over(self, what: Told | bytes) -> None:
         if not self._waiting.put(what):
-            self._lose(lines)
+            self._lose(lines_in(what))
 
     def _lose(self, lines: int, why: str = "lines come faster than they can be written") -> None:
         dropped.add(Signal.AUDIT, lines)
@@ -137,9 +139,9 @@ class Audit:
             self._taken += len(one)
         try:
             return [*map(with_who, one.splitlines())] if isinstance(one, bytes) else [text_of(one())[:-1]]
-        except Exception:  # whatever it is, the audit goes on, and says that it lacks these
-            log.exception("lines of the audit cannot be made")
-            self._lose(one.count(b"\n") if isinstance(one, bytes) else 1, "some cannot be made")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the audit goes on, and says that it lacks these
+            self._complaints.warn("made", "lines of the audit cannot be made", exc_info=error)
+            self._lose(lines_in(one), "some cannot be made")
             return []
 
     def _keep(self, bodies: list[bytes]) -> None:
@@ -160,6 +162,9 @@ class Audit:
                 self._append()
         except OSError as error:
             self._fail(error.strerror or str(error))
+        except Exception as error:  # noqa: BLE001 - as above; what was not written still waits
+            self._complaints.warn("written", "lines of the audit cannot be written", exc_info=error)
+            self._fail(type(error).__name__)
         else:
             if self._failed:
                 log.warning("the audit can be written again")

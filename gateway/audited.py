@@ -33,22 +33,19 @@ _CALLER: Final = f'"{tracing.CALLER}":"'.encode()
 
 def to(write: Callable[[Told], None], sample: float) -> Observer:
     """Has the line of each call written, and of such a share of allowed inference."""
-
-    def observe(ended: Ended) -> None:
-        decided = decision(ended)
-        if _told(ended, decided, sample):
-            write(partial(line, ended, decided))
-
-    return observe
+    return _having(line, write, sample)
 
 
 def of_messages(write: Callable[[Told], None], sample: float) -> Observer:
     """The same for messages of streams that go on: one that is allowed has no status yet."""
+    return _having(line_of_message, write, sample)
 
+
+def _having(made: Callable[[Ended, str], Line], write: Callable[[Told], None], sample: float) -> Observer:
     def observe(ended: Ended) -> None:
         decided = decision(ended)
         if _told(ended, decided, sample):
-            write(partial(line_of_message, ended, decided))
+            write(partial(made, ended, decided))
 
     return observe
 

@@ -69,10 +69,8 @@ class EachMessage:
 
     def refused(self, error: HeadraceError) -> None:
         """One does not go on, of which the stream's own end will say nothing."""
-        exchange = self._exchange
-        model = exchange.model if exchange.model in self._steps.now().catalog else ""
-        self._steps.refusals.told(error, exchange.request_id, model)
-        exchange.decided(error)
+        self._steps.now().told(error, self._exchange)
+        self._exchange.decided(error)
         self._steps.messages.received("")
 
     def sent(self, model: str) -> None:

@@ -156,7 +156,7 @@ async def serving(
         def now() -> Steps:
             return in_force.steps
 
-        service = Service(now, readiness, refusals, seen.around)
+        service = Service(now, readiness, seen.around)
         gauges.of_each(registry, lambda: service.running, built.admission, built.verifier, lambda: in_force.catalog)
         if audit is not None:
             gauges.of_audit(registry, audit)

@@ -14,7 +14,6 @@ import grpc.aio
 
 from gateway.exchange import Around, Context, Exchange
 from gateway.readiness import Readiness
-from gateway.refusals import Refusals
 from gateway.rpcs import RPCS, Rpc
 from gateway.steps import WAYS, Steps, Way
 from protos import of_call
@@ -27,16 +26,9 @@ class Service(grpc.GenericRpcHandler):
     `running`: how many calls are under way.
     """
 
-    def __init__(
-        self,
-        now: Callable[[], Steps],
-        readiness: Readiness,
-        refusals: Refusals,
-        around: Around,
-    ) -> None:
+    def __init__(self, now: Callable[[], Steps], readiness: Readiness, around: Around) -> None:
         self.running = 0
         self._readiness = readiness
-        self._refusals = refusals
         self._now = now
         self._around = around
         self._handlers = {path: self._handler(rpc) for path, rpc in RPCS.items()}
@@ -77,8 +69,7 @@ class Service(grpc.GenericRpcHandler):
             if exchange.left:  # writing to who has gone fails
                 exchange.end(self._cut_short(exchange))
                 return None
-            model = exchange.model if exchange.model in steps.catalog else ""  # a caller may name anything
-            error = self._refusals.told(exception, exchange.request_id, model)
+            error = steps.told(exception, exchange)
             exchange.end(error.status, error)
             await refuse(context, error, exchange.request_id)
         else:

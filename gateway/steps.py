@@ -32,6 +32,7 @@ from gateway.upstream import Upstream
 from gateway.verify import Verifier
 from mesh.catalog import Catalog
 from protos.contract import LEARN_KEY
+from protos.errors import HeadraceError
 
 _AT_ONCE: Final = 0.2  # seconds in which nothing changes that anyone was promised
 
@@ -121,6 +122,11 @@ class Steps:
             return self, caller
         now = self.now()
         return now, await now.verifier.verify(exchange.metadata)
+
+    def told(self, exception: Exception, exchange: Exchange) -> HeadraceError:
+        """The error that the caller gets, of which the log is told."""
+        model = exchange.model if exchange.model in self.catalog else ""  # a caller may name anything
+        return self.refusals.told(exception, exchange.request_id, model)
 
     def decide(self, exchange: Exchange, caller: Caller, call: Call) -> tuple[Permit, Route]:
         """May it, how often, and where to. Raises HeadraceError."""

@@ -8,6 +8,7 @@ for then the exporter takes nothing any more.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from threading import Lock, Timer
 from typing import Final, TypeVar
@@ -19,6 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from protos import dropped
+from protos.complaints import Complaints
 from protos.dropped import Signal
 
 log = logging.getLogger("headrace.telemetry")
@@ -78,6 +80,7 @@ class _SpanExporter(SpanExporter):
     def __init__(self, exporter: SpanExporter, waiting: _Waiting) -> None:
         self._exporter = exporter
         self._waiting = waiting
+        self._complaints = Complaints(log, time.monotonic)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         return self._waiting.handed(spans, self._made, SpanExportResult.SUCCESS)
@@ -86,18 +89,15 @@ class _SpanExporter(SpanExporter):
         self._exporter.shutdown()
 
     def _made(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._exporter.export([made for span in spans if (made := _span(span)) is not None])
+        return self._exporter.export([made for span in spans if (made := self._span(span)) is not None])
 
-
-def _span(span: ReadableSpan) -> ReadableSpan | None:
-    if not isinstance(span, _Later):
-        return span
-    try:
-        return span.make()
-    except Exception:  # whatever it is, the others are sent
-        log.exception("a span cannot be made")
-        dropped.add(Signal.SPANS)
-        return None
+    def _span(self, span: ReadableSpan) -> ReadableSpan | None:
+        try:
+            return span.make() if isinstance(span, _Later) else span
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are sent
+            dropped.add(Signal.SPANS)
+            self._complaints.warn("made", "a span cannot be made", exc_info=error)
+            return None
 
 
 class Spans(BatchSpanProcessor):

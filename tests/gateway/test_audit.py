@@ -218,6 +218,25 @@ def test_another_process_is_followed_in_silence(path: Path) -> None:
     assert isinstance(audit, Audit)
 
 
+def test_whatever_goes_wrong_with_writing_the_audit_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    append = AuditFile.append
+
+    def fails(_file: AuditFile, _bodies: object) -> None:
+        raise RuntimeError("what nobody thought of")
+
+    with opened(path) as audit:
+        monkeypatch.setattr(AuditFile, "append", fails)
+        audit.write(line(1))
+        until(lambda: audit.failing)
+        audit.write(line(2))
+        monkeypatch.setattr(AuditFile, "append", append)
+        until(lambda: not audit.failing)
+    assert (numbers(path), audit.lost) == ([1, 2], 0)
+    assert "what nobody thought of" in caplog.text
+
+
 def test_a_line_that_cannot_be_made_takes_no_other_with_it(path: Path) -> None:
     def fails() -> Line:
         raise RuntimeError("what nobody thought of")

@@ -8,6 +8,8 @@ from contextlib import closing
 
 import pytest
 
+from tests.gateway.world import unused_address
+
 
 @pytest.fixture
 def black_hole() -> Iterator[str]:
@@ -19,5 +21,4 @@ def black_hole() -> Iterator[str]:
 @pytest.fixture
 def nobody() -> str:
     """A port at which nobody listens."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+    return f"http://{unused_address()}"
